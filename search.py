@@ -1,0 +1,186 @@
+"""Door 2: a checkpoint and images → attributes, pictures, report. `python search.py --help` lists every key."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from stylex.door import open_door
+from stylex.types import InputError
+
+if TYPE_CHECKING:
+    from stylex.model import StylEx
+    from stylex.search.explanation import Explanation
+
+
+def search(config: dict[str, Any], raw: DictConfig) -> None:
+    """Searches, measures, and writes everything into one folder."""
+    from stylex.artifacts import check_writable
+    from stylex.model import model_folder, read_config
+
+    checkpoint = model_folder(Path(config["checkpoint"]))
+    folder = Path(config["output_dir"] or default_folder(config))
+    check_writable(folder)
+    check_classes(config, read_config(checkpoint)["class_names"])
+
+    import torch
+    from hydra.utils import instantiate
+
+    from stylex.model import load
+    from stylex.report.report import write_report
+    from stylex.search.explanation import explain
+
+    if config["cpu_threads"] is not None:
+        torch.set_num_threads(config["cpu_threads"])
+    device = choose_device(config["device"])
+    model = load(checkpoint).to(device)
+    data = instantiate(raw.data, split=config["split"])
+    check_fit(model, data, checkpoint)
+    made_by = {"checkpoint": fingerprint(checkpoint), "data": data.fingerprint}
+    say(f"{len(data)} images of '{config['split']}', {model.generator.layout.num_coordinates} style coordinates")
+    images, labels = data.batch(range(len(data)))
+    settings = dict(config["search"])
+    found = explain(
+        model,
+        images.to(device),
+        config["target"],
+        config["source"],
+        config["image"],
+        settings.pop("num_attributes"),
+        **settings,
+        selector=config["selector"],
+        seed=config["seed"],
+        output_dir=folder,
+        made_by=made_by,
+        progress=track,
+    )
+    write_metrics(model, images, labels, found, folder)
+    write_provenance(model, config, made_by, folder)
+    write_report(folder, progress=track)
+    print_table(found, folder)
+
+
+def default_folder(config: dict[str, Any]) -> str:
+    """A folder for each question, so that two questions do not meet in one."""
+    if config["image"] is not None:
+        question = f"image-{config['image']}" + (f"-to-{config['target']}" if config["target"] else "")
+    elif config["source"] is None and config["target"] is None:
+        question = "most-confused-pair"
+    else:
+        question = f"{config['source'] or 'any'}-to-{config['target'] or 'nearest'}"
+    question += "" if config["selector"] == "joint" else f"-{config['selector']}"
+    return f"results/{Path(config['checkpoint']).name}/{question.replace(' ', '-').replace('/', '-')}"
+
+
+def check_classes(config: dict[str, Any], class_names: list[str]) -> None:
+    """Refuses unknown class names before anything heavy is loaded."""
+    known = {name.lower() for name in class_names}
+    for key in ("source", "target"):
+        if config[key] is not None and str(config[key]).lower() not in known:
+            raise InputError(f"{key} must be one of {', '.join(class_names)}, got '{config[key]}'")
+
+
+def check_fit(model: "StylEx", data: Any, checkpoint: Path) -> None:  # noqa: ANN401  an ImageSet
+    """Refuses data that the model was not made for."""
+    have = (data.resolution, data.channels, len(data.class_names))
+    want = (model.resolution_px, model.channels, len(model.class_names))
+    if have != want:
+        raise InputError(
+            f"the data must fit the checkpoint '{checkpoint}' ({want[0]} px, {want[1]} channels, {want[2]} classes), "
+            f"got {have[0]} px, {have[1]} channels, {have[2]} classes; give the data that it was trained for"
+        )
+
+
+def choose_device(name: str) -> str:
+    """The device to compute on."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu or cuda, got '{name}'")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device=cuda needs a GPU that torch can use, got none; give device=cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def fingerprint(checkpoint: Path) -> str:
+    """Hex digest of a model's weights file."""
+    import hashlib
+
+    from stylex.model import MODEL_FILE
+
+    return hashlib.sha256((checkpoint / MODEL_FILE).read_bytes()).hexdigest()[:16]
+
+
+def write_metrics(model: "StylEx", images: Any, labels: Any, found: "Explanation", folder: Path) -> None:  # noqa: ANN401
+    """Writes metrics.json: fidelity over all images, sufficiency over the held-out ones."""
+    from stylex.artifacts import write_json
+    from stylex.evaluation.fidelity import fidelity, reconstruct
+
+    device = model.generator.const.device
+    batches = [(x.to(device), y.to(device)) for x, y in zip(images.split(256), labels.split(256), strict=True)]
+    metrics = {name: value.as_json() for name, value in fidelity(reconstruct(model, batches)).items()}
+    most = max(found.sufficiency)
+    metrics |= {f"sufficiency_at_{most}": found.sufficiency[most].as_json()}
+    write_json(folder / "metrics.json", metrics)
+
+
+def write_provenance(model: "StylEx", config: dict[str, Any], made_by: dict[str, str], folder: Path) -> None:
+    """Writes provenance.json: what made these results."""
+    from stylex.artifacts import provenance, write_json
+
+    facts = provenance(
+        model=str(config["checkpoint"]),
+        **made_by,
+        classifier=model.classifier.fingerprint(),
+        seed=config["seed"],
+        config=config,
+    )
+    write_json(folder / "provenance.json", facts)
+
+
+def say(text: str) -> None:
+    """Prints a line."""
+    print(text, flush=True)
+
+
+def track(items: Iterable[Any], what: str) -> Iterable[Any]:
+    """A progress bar with the time left."""
+    from rich.progress import track as bar
+
+    return bar(list(items), what.ljust(12))
+
+
+def print_table(found: "Explanation", folder: Path) -> None:
+    """Prints the attributes and where to look at them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    moved = f"{found.source or 'any other class'} → {found.target}"
+    table = Table(title=f"What makes the classifier say {found.target}  ({moved})")
+    for name in ("#", "layer", "channel", "moved to", "mean effect [logits]", "95 % interval", "flips alone", "shown"):
+        table.add_column(name, justify="right")
+    for attribute in found.attributes:
+        low, high = attribute.effect.interval or (float("nan"),) * 2
+        layer, channel = attribute.name.split(" #")
+        table.add_row(
+            str(attribute.rank),
+            layer,
+            channel,
+            attribute.direction,
+            f"{attribute.effect.value:+.2f}",
+            f"{low:+.2f} … {high:+.2f}",
+            f"{attribute.flips.value:.0%}",
+            "-" if attribute.shown is None else str(len(attribute.shown.indices)),
+        )
+    Console().print(table)
+    most = max(found.sufficiency)
+    together = found.sufficiency[most]
+    say(f"all {most} together flip {together.value:.0%} of {together.num_images} images not selected on")
+    if found.subset is not None:
+        say(f"the first {len(found.subset)} together flip this image")
+    say(f"open {folder / 'index.html'}")
+
+
+if __name__ == "__main__":
+    open_door("search", search)

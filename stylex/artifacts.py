@@ -1,0 +1,151 @@
+"""Files: written whole or not at all, read without running what is inside, stamped with what made them."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stylex.types import InputError
+
+SCHEMA = 1  # of every file that a stage leaves; raised when a reader has to know
+PACKAGES = ("stylex", "torch", "torchvision", "lightning", "numpy", "zarr", "safetensors")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes tensors as safetensors, with texts as metadata."""
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(plain, temporary, {"schema": str(SCHEMA), **(metadata or {})})
+
+
+def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Reads a safetensors file and its metadata.
+
+    Args:
+        path: The file.
+        what: What the user calls it, for the error's sentence.
+
+    Raises:
+        InputError: If it is missing, truncated or no safetensors file.
+    """
+    if not path.is_file():
+        raise InputError(f"{what} must be an existing safetensors file, got '{path}'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{what} must be a whole safetensors file, got '{path}' ({error}); copy or train it again"
+        ) from error
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a training state (tensors, numbers, texts, and dictionaries and lists of them)."""
+    with replacing(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Reads a training state with `weights_only=True`: nothing inside the file is run.
+
+    Raises:
+        InputError: If the file is truncated or holds anything but tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for a bad file
+        raise InputError(
+            f"a training state must be a whole file of tensors, got '{path}' ({type(error).__name__}); "
+            "delete it to start again, or give another output_dir"
+        ) from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes JSON that people can read."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes YAML in the order of the mapping."""
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))
+
+
+def check_writable(folder: Path) -> None:
+    """Makes sure that a folder can be made and written, leaving nothing behind in one that is there.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"output_dir must be a folder that can be written, got '{folder}'; choose another")
+
+
+def provenance(**facts: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON value
+    """What made a file: the given facts with schema, versions and platform."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "schema": SCHEMA,
+        **facts,
+        "versions": {"python": platform.python_version(), **versions},
+        "platform": platform.platform(),
+    }
+
+
+def same_or_new(path: Path, facts: Mapping[str, Any], describe: Callable[[str], str]) -> bool:
+    """Whether `path` holds just these facts (True), or does not exist (False).
+
+    Args:
+        path: A JSON file.
+        facts: What the present run would write there.
+        describe: Makes the error's sentence from the name of the first fact that differs.
+
+    Raises:
+        InputError: If the file was made from other facts.
+    """
+    if not path.is_file():
+        return False
+    try:
+        stored = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"'{path}' must be readable JSON, got a broken file; delete its folder") from error
+    plain = json.loads(json.dumps(facts))
+    for name, value in plain.items():
+        if stored.get(name) != value:
+            raise InputError(describe(name))
+    return True

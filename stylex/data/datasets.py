@@ -1,0 +1,301 @@
+"""Labelled image sets: the embedded part of Fashion-MNIST, and folders with one sub-folder a class.
+
+They give square images in [-1, 1] and split themselves, always in the same way, into train,
+validation and test.
+"""
+
+import hashlib
+import lzma
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stylex.imaging import check_channels, check_resolution, from_uint8, read_image, resize
+from stylex.types import Images, InputError, Labels
+
+_SPLITS = ("train", "validation", "test")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_FASHION_MNIST = Path(__file__).parent / "assets" / "fashion_mnist"
+
+
+class ImageSet(Dataset[tuple[Tensor, int]], ABC):
+    """Images of one split, with labels.
+
+    Attributes:
+        class_names: Name of every class; a label is a position in it.
+        labels: Label of every image.
+        split: "train", "validation" or "test".
+        resolution: Height and width of the images, in pixels.
+        channels: 1 for grey, 3 for RGB.
+    """
+
+    def __init__(
+        self,
+        *,
+        class_names: tuple[str, ...],
+        labels: Labels,
+        split: str,
+        resolution: int,
+        channels: int,
+    ) -> None:
+        self.class_names = class_names
+        self.labels = labels
+        self.split = split
+        self.resolution = resolution
+        self.channels = channels
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Float[Tensor, "c h w"], int]:
+        """Returns one image in [-1, 1] and its label."""
+        images, labels = self.batch([index])
+        return images[0], int(labels[0])
+
+    def batch(self, indices: Sequence[int]) -> tuple[Images, Labels]:
+        """Gives several images at once.
+
+        Args:
+            indices: Positions in the set, in any order, with or without repetition.
+
+        Returns:
+            The images in [-1, 1] and their labels, in the order of `indices`.
+
+        Raises:
+            IndexError: If an index is no position in the set.
+        """
+        positions = torch.tensor(list(indices), dtype=torch.int64)
+        labels = self.labels[positions]  # raises IndexError before any image is read
+        return self._images(positions), labels
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of what the set contains and how it is cut to size."""
+        form = f"{self.split} {self.resolution} {self.channels} "
+        return hashlib.sha256(form.encode() + self._content()).hexdigest()
+
+    @abstractmethod
+    def _images(self, positions: Labels) -> Images:
+        """Gives the images at some positions, all of them valid."""
+
+    @abstractmethod
+    def _content(self) -> bytes:
+        """Describes the source of the images and labels for the fingerprint."""
+
+
+class FashionMNIST(ImageSet):
+    """20,000 training and 2,000 test images of Fashion-MNIST, which come with the package.
+
+    The last 2,000 of the training images are the validation split, the other 18,000 the train
+    split. The classes alternate, so that every prefix of a split is balanced. The 28 px images
+    get a black border of 2 px; other resolutions than 32 are resized from that.
+
+    Source: Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST" (arXiv:1708.07747).
+
+    Args:
+        split: "train", "validation" or "test".
+        resolution: Height and width of the images, a power of two from 32 to 1024, in pixels.
+        channels: 1 for grey, 3 for the same value in red, green and blue.
+
+    Raises:
+        InputError: If an argument has another value than these.
+    """
+
+    def __init__(self, *, split: str, resolution: int, channels: int) -> None:
+        _check_form(split, resolution, channels)
+        self._part = "test" if split == "test" else "train"
+        pixels = _read_idx(_FASHION_MNIST / f"{self._part}-images-idx3-ubyte.xz")
+        labels = _read_idx(_FASHION_MNIST / f"{self._part}-labels-idx1-ubyte.xz")
+        start, stop = {"train": (0, 18_000), "validation": (18_000, 20_000), "test": (0, 2_000)}[
+            split
+        ]
+        self._pixels = F.pad(pixels[start:stop], (2, 2, 2, 2)).unsqueeze(1)  # [n 1 32 32]
+        super().__init__(
+            class_names=(
+                "T-shirt",
+                "Trouser",
+                "Pullover",
+                "Dress",
+                "Coat",
+                "Sandal",
+                "Shirt",
+                "Sneaker",
+                "Bag",
+                "Ankle boot",
+            ),
+            labels=labels[start:stop].to(torch.int64),
+            split=split,
+            resolution=resolution,
+            channels=channels,
+        )
+
+    def _images(self, positions: Labels) -> Images:
+        images = resize(from_uint8(self._pixels[positions]), self.resolution)
+        return images.repeat(1, self.channels, 1, 1)
+
+    def _content(self) -> bytes:
+        return b"".join(
+            file.read_bytes() for file in sorted(_FASHION_MNIST.glob(f"{self._part}-*.xz"))
+        )
+
+
+class ImageFolder(ImageSet):
+    """PNG, JPEG and WebP files below a folder that has one sub-folder a class.
+
+    Classes are the sub-folders in the order of their names; hidden files and folders are ignored.
+    Every class is split by itself. Which images fall into a split follows from the seed and the
+    paths relative to `root` alone. A class of three or more images is present in every split.
+    Files are read when they are asked for (see `stylex.imaging.read_image`).
+
+    Args:
+        root: The folder.
+        split: "train", "validation" or "test".
+        resolution: Height and width of the images, a power of two from 32 to 1024, in pixels.
+        channels: 1 for grey, 3 for RGB.
+        validation_share: Share of the images of a class in the validation split, above 0.
+        test_share: Share of the images of a class in the test split, above 0.
+        seed: Another seed gives another split.
+
+    Raises:
+        InputError: If an argument is out of range or the folder does not look like that.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        split: str,
+        resolution: int,
+        channels: int,
+        validation_share: float,
+        test_share: float,
+        seed: int,
+    ) -> None:
+        _check_form(split, resolution, channels)
+        _check_shares(validation_share, test_share)
+        self.root = Path(root)
+        self._paths: list[str] = []
+        folders = _class_folders(self.root)
+        labels: list[int] = []
+        for label, folder in enumerate(folders):
+            paths = _image_paths(self.root, folder)
+            parts = _split_paths(paths, validation_share, test_share, seed)
+            self._paths += parts[split]
+            labels += [label] * len(parts[split])
+        if not labels:
+            raise InputError(
+                f"each split needs images, got none for {split} from {self.root}: "
+                "give each class three images or more"
+            )
+        super().__init__(
+            class_names=tuple(folder.name for folder in folders),
+            labels=torch.tensor(labels, dtype=torch.int64),
+            split=split,
+            resolution=resolution,
+            channels=channels,
+        )
+
+    def _images(self, positions: Labels) -> Images:
+        pixels = [
+            read_image(self.root / self._paths[i], self.resolution, self.channels)
+            for i in positions.tolist()
+        ]
+        return from_uint8(torch.stack(pixels))
+
+    def _content(self) -> bytes:
+        lines = [
+            f"{path}\t{(self.root / path).stat().st_size}\t{label}"
+            for path, label in zip(self._paths, self.labels.tolist(), strict=True)
+        ]
+        return "\n".join(sorted(lines)).encode()
+
+
+def _check_form(split: str, resolution: int, channels: int) -> None:
+    if split not in _SPLITS:
+        raise InputError(f"split must be train, validation or test, got {split}")
+    check_resolution(resolution)
+    check_channels(channels)
+
+
+def _check_shares(validation_share: float, test_share: float) -> None:
+    if validation_share <= 0 or test_share <= 0 or validation_share + test_share >= 1:
+        raise InputError(
+            "validation_share and test_share must be above 0 and their sum below 1, "
+            f"got {validation_share} and {test_share}"
+        )
+
+
+def _read_idx(path: Path) -> Tensor:
+    """Reads an xz-compressed idx file of bytes (magic number 0, 0, 8, number of axes)."""
+    content = lzma.decompress(path.read_bytes())
+    num_axes = content[3]
+    shape = np.frombuffer(content, ">u4", count=num_axes, offset=4).astype(np.int64)
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes)
+    return torch.from_numpy(values.reshape(shape).copy())
+
+
+def _class_folders(root: Path) -> list[Path]:
+    """Lists the sub-folders of a data folder, by name."""
+    if not root.is_dir():
+        raise InputError(f"root must be an existing folder, got {root}: correct the path")
+    folders = sorted(
+        entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+    if len(folders) < 2:
+        raise InputError(
+            f"root must have at least two sub-folders, one a class, got {len(folders)} in {root}: "
+            "sort the images into class folders"
+        )
+    return folders
+
+
+def _image_paths(root: Path, folder: Path) -> list[str]:
+    """Lists the image files of a class, relative to the root, with forward slashes."""
+    files = [
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in _SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and file.is_file()
+    ]
+    if not files:
+        raise InputError(
+            f"each class folder must hold PNG, JPEG or WebP images, got none in {folder}: "
+            "add images or remove the folder"
+        )
+    return sorted(file.relative_to(root).as_posix() for file in files)
+
+
+def _split_paths(
+    paths: list[str], validation_share: float, test_share: float, seed: int
+) -> dict[str, list[str]]:
+    """Splits the paths of one class; three or more reach every split, train is never empty."""
+
+    def rank(path: str) -> bytes:
+        return hashlib.sha256(f"{seed} {path}".encode()).digest()
+
+    ranked = sorted(paths, key=rank)
+    fewest = 1 if len(ranked) >= 3 else 0
+    num_validation = max(round(len(ranked) * validation_share), fewest)
+    num_test = max(round(len(ranked) * test_share), fewest)
+    # Rounding up twice must leave an image to train on: the larger share gives it back.
+    while num_validation + num_test >= len(ranked):
+        if num_validation >= num_test:
+            num_validation -= 1
+        else:
+            num_test -= 1
+    stop = num_validation + num_test
+    return {
+        "validation": sorted(ranked[:num_validation]),
+        "test": sorted(ranked[num_validation:stop]),
+        "train": sorted(ranked[stop:]),
+    }

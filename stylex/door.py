@@ -1,0 +1,122 @@
+"""How every door opens: the configuration is composed, and a user's mistake becomes one sentence and exit code 2."""
+
+import difflib
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stylex.types import InputError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def open_door(config_name: str, run: Callable[[dict[str, Any], DictConfig], None]) -> None:
+    """Runs a door with the command line's configuration, then leaves the process.
+
+    Args:
+        config_name: File in configs/ without its ending.
+        run: Gets the resolved configuration as plain dictionaries, and as Hydra's own for `instantiate`.
+    """
+    try:
+        _check_overrides(config_name, [a for a in sys.argv[1:] if not a.startswith("-")])
+    except InputError as error:
+        _refuse(error)
+
+    def task(config: DictConfig) -> None:
+        logging.captureWarnings(True)
+        logging.getLogger("py.warnings").setLevel(logging.ERROR)
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.simplefilter("default")
+        try:
+            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            assert isinstance(plain, dict)
+            run(plain, config)  # type: ignore[arg-type]
+        except InputError as error:
+            _refuse(error)
+        except OmegaConfBaseException as error:
+            key = getattr(error, "full_key", None) or "a key"
+            _refuse(InputError(f"{key} must be given, got nothing; add {key}=VALUE to the command"))
+
+    hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
+
+
+def _refuse(error: InputError) -> None:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _check_overrides(config_name: str, overrides: list[str]) -> None:
+    """Composes once ahead of Hydra, so that a typing mistake is one sentence with the nearest key.
+
+    Raises:
+        InputError: If a key or a group's option does not exist, or a value cannot be read.
+    """
+    parser = OverridesParser.create()
+    groups, values = [], []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            raise InputError(f"an argument must read key=value, got '{text}'; quote special characters") from error
+        name = override.get_key_element().lstrip("+~")
+        if (CONFIGS / name).is_dir():
+            _check_option(name, override.value())
+            groups.append(text)
+        elif not name.startswith("hydra") and not override.is_add():
+            values.append((text, name))
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            config = hydra.compose(config_name, overrides=groups)
+            known = _keys(config)
+            for _, name in values:
+                if name not in known:
+                    raise InputError(_unknown(name, known))
+            hydra.compose(config_name, overrides=[*groups, *(text for text, _ in values)])
+        except HydraException as error:
+            raise InputError(f"the configuration must be sound, got: {error}") from error
+
+
+def _check_option(group: str, value: Any) -> None:  # noqa: ANN401  whatever was typed
+    options = sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
+    for name in value if isinstance(value, list) else [value]:
+        if name is not None and isinstance(name, str) and name not in options:
+            near = difflib.get_close_matches(name, options, 1, 0.0)
+            raise InputError(
+                f"{group} must be one of {', '.join(options)}, got '{name}'; did you mean {group}={near[0]}?"
+            )
+
+
+def _keys(config: Any, prefix: str = "") -> list[str]:  # noqa: ANN401  any node
+    found = []
+    for key in config:
+        name = f"{prefix}{key}"
+        found.append(name)
+        if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key):
+            continue
+        if isinstance(config[key], DictConfig):
+            found.extend(_keys(config[key], f"{name}."))
+    return found
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.0)
+    if not difflib.get_close_matches(name, known, 1, 0.6):
+        tails = [k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+        near = tails or near
+    return f"a key must be known, got '{name}'; the nearest one is '{near[0]}'"
+
+
+def chosen(group: str) -> str:
+    """Name of the option that a config group has in this run."""
+    return str(HydraConfig.get().runtime.choices[group])

@@ -1,0 +1,173 @@
+"""Layers of StyleGAN2: fully connected, convolution, modulated synthesis layer, ToRGB.
+
+Weights are stored at unit variance and scaled when used (equalised learning rate). The conventions are those of the
+released StyleGAN2 weights, so that these can be read without arithmetic beyond renaming.
+Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (arXiv:1912.04958).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylex.ops.epilogue import GAIN, SLOPE, epilogue
+from stylex.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
+
+EPSILON = 1e-8  # of demodulation, of the second moment, of the minibatch deviation
+Features = Float[Tensor, "b c h w"]
+
+
+def channels_at(resolution_px: int, channel_base: int, channel_max: int) -> int:
+    """Feature channels of a block: min(channel_base / resolution, channel_max)."""
+    return min(channel_base // resolution_px, channel_max)
+
+
+def resampling_taps() -> Float[Tensor, " t"]:
+    """The filter [1, 3, 3, 1] of one axis, with sum 1."""
+    return torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+
+
+class FullyConnected(nn.Module):
+    """Linear layer with equalised learning rate, optionally followed by leaky ReLU · sqrt(2)."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias_init: float = 0.0,
+        lr_multiplier: float = 1.0,
+        activate: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+        self.activate = activate
+
+    def forward(self, x: Float[Tensor, "b i"]) -> Float[Tensor, "b o"]:
+        """Returns W·x + b, activated if so built."""
+        x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return F.leaky_relu(x, SLOPE) * GAIN if self.activate else x
+
+
+class Convolution(nn.Module):
+    """Convolution of discriminator and encoder: equalised learning rate, optional halving of the resolution.
+
+    A 3×3 kernel filters with padding 2 and convolves with stride 2; a 1×1 kernel filters, decimates, convolves.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_px: int, *, down: bool, activate: bool
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_px, kernel_px))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if activate else None
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_px**2)
+        self.kernel_px, self.down = kernel_px, down
+        self.register_buffer("taps", resampling_taps(), persistent=False)
+
+    def forward(self, x: Features, gain: float = GAIN) -> Float[Tensor, "b o h2 w2"]:
+        """Convolves; with an activation the result is multiplied by `gain`, else the linear result is.
+
+        Args:
+            x: Features.
+            gain: Factor on the result; sqrt(2) after a leaky ReLU keeps the variance.
+        """
+        weight = self.weight * self.weight_gain
+        if self.down and self.kernel_px == 1:
+            x = F.conv2d(downsample2d(x, self.taps), weight)
+        elif self.down:
+            # 1 pixel for the filter's half length after decimation, 1 for the kernel's.
+            x = F.conv2d(upfirdn2d(x, self.taps, padding=(2, 2)), weight, stride=2)
+        else:
+            x = F.conv2d(x, weight, padding=self.kernel_px // 2)
+        return x * gain if self.bias is None else epilogue(x, self.bias, gain=gain)
+
+
+def demodulation(
+    weight: Float[Tensor, "o i k k"], styles: Float[Tensor, "b i"]
+) -> Float[Tensor, "b o"]:
+    """One over the norm of each output filter after modulation, as one matrix product.
+
+    The norm needs only the squared styles and the kernel's squares summed over its window (eq. 3 of the paper), so
+    the modulated kernels are never formed.
+    """
+    return torch.rsqrt(styles.square() @ weight.square().sum(dim=(2, 3)).t() + EPSILON)
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated 3×3 convolution, with noise, bias and leaky ReLU; optionally doubles the resolution.
+
+    Modulation scales the input and demodulation the output, outside one ordinary convolution.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, latent_dim: int, resolution_px: int, *, up: bool, noise: bool
+    ) -> None:
+        super().__init__()
+        self.affine = FullyConnected(latent_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.resolution_px, self.up, self.noise = resolution_px, up, noise
+        self.register_buffer("taps", resampling_taps(), persistent=False)
+        if noise:
+            self.noise_strength = nn.Parameter(torch.zeros(()))
+            self.register_buffer("noise_const", torch.randn(resolution_px, resolution_px))
+
+    def forward(
+        self, x: Features, styles: Float[Tensor, "b c"], generator: torch.Generator | None
+    ) -> Float[Tensor, "b o h2 w2"]:
+        """Convolves with the modulated kernel.
+
+        Args:
+            x: Features of the layer before.
+            styles: Factor on every input channel.
+            generator: Source of fresh noise; none takes the layer's stored noise.
+
+        Returns:
+            Features of this layer.
+        """
+        factors = demodulation(self.weight, styles)
+        x = x * styles[:, :, None, None]
+        if self.up:
+            x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
+            x = upfirdn2d(x, self.taps, padding=(1, 1), gain=4.0)
+        else:
+            x = F.conv2d(x, self.weight, padding=1)
+        return epilogue(x, self.bias, factors, self._noise(len(x), generator))
+
+    def _noise(self, batch_size: int, generator: torch.Generator | None) -> Float[Tensor, "_ 1 h w"] | None:
+        if not self.noise:
+            return None
+        if generator is None:
+            return self.noise_const[None, None] * self.noise_strength
+        shape = (batch_size, 1, self.resolution_px, self.resolution_px)
+        fresh = torch.randn(shape, generator=generator, device=generator.device)
+        return fresh.to(self.noise_strength.device) * self.noise_strength
+
+
+class ToRGB(nn.Module):
+    """Modulated 1×1 convolution to image channels, without demodulation, added to the upsampled image so far.
+
+    The style coordinate is the affine layer's output, before the gain 1/sqrt(channels).
+    """
+
+    def __init__(self, in_channels: int, image_channels: int, latent_dim: int) -> None:
+        super().__init__()
+        self.affine = FullyConnected(latent_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(image_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(image_channels))
+        self.style_gain = 1 / math.sqrt(in_channels)
+        self.register_buffer("taps", resampling_taps(), persistent=False)
+
+    def forward(
+        self, x: Features, styles: Float[Tensor, "b c"], image: Float[Tensor, "b o h2 w2"] | None
+    ) -> Float[Tensor, "b o h w"]:
+        """Adds this block's image to `image`, the sum of the blocks below at half the resolution."""
+        x = F.conv2d(x * (styles * self.style_gain)[:, :, None, None], self.weight)
+        x = x + self.bias[:, None, None]
+        return x if image is None else x + upsample2d(image, self.taps)

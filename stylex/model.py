@@ -1,0 +1,189 @@
+"""StylEx: encoder, generator and frozen classifier as one data flow; how it is built, saved and loaded.
+
+Source: Lang et al. 2021, "Explaining in Style" (arXiv:2104.13369), figure 2.
+"""
+
+from collections.abc import Mapping as Spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from torch import nn
+
+from stylex.artifacts import read_tensors, write_tensors, write_yaml
+from stylex.classifier.frozen import FrozenClassifier, build_classifier
+from stylex.gan.generator import Generator
+from stylex.gan.mapping import Mapping
+from stylex.gan.residual import Discriminator, Encoder
+from stylex.types import Images, InputError, Latents, Logits, Probabilities
+
+MODEL_FILE, CLASSIFIER_FILE, CONFIG_FILE = "model.safetensors", "classifier.safetensors", "config.yaml"
+Appended = Literal["softmax", "uniform"]
+
+
+class StylEx(nn.Module):
+    """The model that an explanation works on.
+
+    Attributes:
+        encoder: Images → the latent's first part.
+        mapping: Normal deviates → the same part, for samples.
+        generator: Latents → styles → images.
+        classifier: The frozen classifier under explanation.
+        appended: What `encode` appends: the classifier's softmax (the paper), or equal probabilities, so that the
+            styles alone must carry the class.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        mapping: Mapping,
+        generator: Generator,
+        classifier: FrozenClassifier,
+        appended: Appended,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.mapping, self.generator = encoder, mapping, generator
+        self.classifier, self.appended = classifier, appended
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.classifier.class_names
+
+    @property
+    def resolution_px(self) -> int:
+        """Height and width of the images."""
+        return self.generator.layout.layers[-1].resolution_px
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images, 1 or 3."""
+        return self.encoder.from_rgb.weight.shape[1]
+
+    def hidden(self, probabilities: Probabilities) -> Probabilities:
+        """Equal probabilities in the shape of the given ones: they say nothing of the class."""
+        return torch.full_like(probabilities, 1 / probabilities.shape[1])
+
+    def encode(self, images: Images) -> Latents:
+        """Latents w = concat(E(x), p), where p is what `appended` says."""
+        probabilities = self.classifier.probabilities(images)
+        if self.appended == "uniform":
+            probabilities = self.hidden(probabilities)
+        return torch.cat((self.encoder(images), probabilities), dim=1)
+
+    def with_probabilities(self, latents: Latents, probabilities: Probabilities) -> Latents:
+        """The same latents with another appended part."""
+        return torch.cat((latents[:, : -probabilities.shape[1]], probabilities), dim=1)
+
+    def reconstruct(self, images: Images) -> Images:
+        """G(w) of images, with the stored noise."""
+        return self.generator(self.encode(images))
+
+    def forward(self, images: Images) -> Logits:
+        """The classifier's logits of the reconstructions."""
+        return self.classifier(self.reconstruct(images))
+
+    def save(self, folder: Path, config: Spec[str, Any]) -> None:
+        """Writes weights, the classifier's weights, and the configuration that rebuilds both."""
+        own = {k: v for k, v in self.state_dict().items() if not k.startswith("classifier.")}
+        write_tensors(folder / MODEL_FILE, own, {"classifier": self.classifier.fingerprint()})
+        write_tensors(folder / CLASSIFIER_FILE, self.classifier.network.state_dict())
+        write_yaml(folder / CONFIG_FILE, {**config, "class_names": list(self.class_names)})
+
+
+def build_model(spec: Spec[str, Any], classifier: FrozenClassifier) -> StylEx:
+    """An untrained model.
+
+    Args:
+        spec: `resolution_px`, `channels`, `latent_dim`, `mapping_layers`, `appended`, and under `generator` and
+            `encoder` the widths (`channel_base`, `channel_max`) and the generator's `noise`.
+        classifier: The classifier to explain; its classes lengthen the latent.
+    """
+    size = {"resolution_px": spec["resolution_px"], "image_channels": spec["channels"]}
+    latent_dim = spec["latent_dim"]
+    return StylEx(
+        Encoder(**size, **spec["encoder"], latent_dim=latent_dim),
+        Mapping(latent_dim, spec["mapping_layers"]),
+        Generator(**size, **spec["generator"], latent_dim=latent_dim + classifier.num_classes),
+        classifier,
+        spec["appended"],
+    )
+
+
+def build_discriminator(spec: Spec[str, Any], num_classes: int) -> Discriminator:
+    """An untrained discriminator; `spec` is the model's, with `minibatch_group` among `discriminator`'s keys."""
+    return Discriminator(
+        resolution_px=spec["resolution_px"],
+        image_channels=spec["channels"],
+        num_classes=num_classes,
+        **spec["discriminator"],
+    )
+
+
+def model_folder(path: Path) -> Path:
+    """The folder that holds a model: `path` itself, the one around a file, or its `checkpoints`.
+
+    Raises:
+        InputError: If there is no model.
+    """
+    if path.is_file():
+        path = path.parent
+    for folder in (path, path / "checkpoints"):
+        if (folder / MODEL_FILE).is_file() and (folder / CONFIG_FILE).is_file():
+            return folder
+    raise InputError(
+        f"checkpoint must be a folder with {MODEL_FILE} and {CONFIG_FILE} (or a file in it), got '{path}'; "
+        "train one with `python train.py` or give pretrained/fashion-32"
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration that a model was trained with.
+
+    Raises:
+        InputError: If it is no configuration.
+    """
+    file = model_folder(path) / CONFIG_FILE
+    try:
+        config = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"a checkpoint's {CONFIG_FILE} must be YAML, got '{file}'; copy it again") from error
+    if not isinstance(config, dict) or not {"model", "classifier", "class_names"} <= set(config):
+        raise InputError(
+            f"a checkpoint's {CONFIG_FILE} must have model, classifier and class_names, got '{file}'"
+        )
+    return config
+
+
+def load(path: str | Path) -> StylEx:
+    """Loads a model for explanation, in eval mode and without gradients.
+
+    Args:
+        path: A model's folder (`pretrained/fashion-32`, a training run's folder) or a file in it.
+
+    Returns:
+        The averaged encoder, mapping and generator, with their classifier.
+
+    Raises:
+        InputError: If files are missing, truncated, or do not belong together.
+    """
+    folder = model_folder(Path(path))
+    config = read_config(folder)
+    spec = {**config["classifier"], "weights": folder / CLASSIFIER_FILE}
+    classifier = build_classifier(spec, config["class_names"])
+    model = build_model(config["model"], classifier)
+    tensors, metadata = read_tensors(folder / MODEL_FILE, "checkpoint")
+    expected = {k: v.shape for k, v in model.state_dict().items() if not k.startswith("classifier.")}
+    if {k: v.shape for k, v in tensors.items()} != expected:
+        raise InputError(
+            f"a checkpoint's {MODEL_FILE} must fit its {CONFIG_FILE} (resolution {model.resolution_px}, "
+            f"{classifier.num_classes} classes), got other shapes in '{folder}'; copy both from the same run"
+        )
+    if metadata.get("classifier") != classifier.fingerprint():
+        raise InputError(
+            f"a checkpoint's {CLASSIFIER_FILE} must be the one that its model was trained with, got another in "
+            f"'{folder}'; copy both from the same run"
+        )
+    model.load_state_dict(tensors, strict=False)
+    return model.eval().requires_grad_(False)

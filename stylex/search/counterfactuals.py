@@ -1,0 +1,141 @@
+"""Images with attributes changed: which images show an attribute best, and what becomes of the decision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stylex.artifacts import write_tensors
+from stylex.imaging import to_uint8
+from stylex.model import StylEx
+from stylex.search.selection import Pick
+from stylex.types import Images, Labels, Logits, Styles
+
+SHOWN_LEAST = 3  # an attribute with fewer images is not shown (official notebook)
+CANDIDATES_PER_SHOWN = 10  # images tried per image shown (official notebook)
+
+
+def move(styles: Styles, picks: Sequence[Pick], extremes: Float[Tensor, "2 s"], strength: float) -> Styles:
+    """Moves coordinates together towards their extremes; leaves the input untouched.
+
+    Args:
+        styles: Styles of the images.
+        picks: Coordinates and directions; of two picks of one coordinate the first counts.
+        extremes: Smallest and largest value of every coordinate.
+        strength: 0 changes nothing, 1 reaches the extreme, more goes beyond it.
+    """
+    moved = styles.clone()
+    for coordinate, direction in reversed(picks):
+        value = styles[:, coordinate]
+        moved[:, coordinate] = value + strength * (extremes[direction, coordinate] - value)
+    return moved
+
+
+@torch.no_grad()
+def edited_logits(
+    model: StylEx,
+    styles: Styles,
+    picks: Sequence[Pick],
+    extremes: Float[Tensor, "2 s"],
+    strength: float,
+    batch_size: int,
+) -> Logits:
+    """The classifier's logits when the picks are moved together, on the CPU."""
+    device = model.generator.const.device
+    parts = [
+        model.classifier(model.generator.synthesis(part.to(device))).cpu()
+        for part in move(styles, picks, extremes, strength).split(batch_size)
+    ]
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Counterfactuals:
+    """Images that show one edit.
+
+    Attributes:
+        indices: Positions of the images in their data set.
+        unchanged: Unedited reconstructions.
+        changed: The same with the edit.
+        probabilities: The target's probability, before and after.
+    """
+
+    indices: Labels
+    unchanged: Images
+    changed: Images
+    probabilities: Float[Tensor, "b 2"]
+
+    def save(self, path: Path, metadata: dict[str, str]) -> None:
+        """Writes images as uint8 and the numbers beside them."""
+        write_tensors(
+            path,
+            {
+                "indices": self.indices,
+                "unchanged": to_uint8(self.unchanged),
+                "changed": to_uint8(self.changed),
+                "probabilities": self.probabilities,
+            },
+            metadata,
+        )
+
+
+@torch.no_grad()
+def render(
+    model: StylEx,
+    indices: Labels,
+    styles: Styles,
+    picks: Sequence[Pick],
+    extremes: Float[Tensor, "2 s"],
+    strength: float,
+    target: int,
+) -> Counterfactuals:
+    """Renders an edit on all given images."""
+    device = model.generator.const.device
+    both = torch.cat((styles, move(styles, picks, extremes, strength))).to(device)
+    images = model.generator.synthesis(both).clamp(-1, 1)
+    probabilities = model.classifier.probabilities(images)[:, target]
+    unchanged, changed = images.cpu().chunk(2)
+    return Counterfactuals(indices, unchanged, changed, probabilities.cpu().reshape(2, -1).t().contiguous())
+
+
+def show(
+    model: StylEx,
+    indices: Labels,
+    styles: Styles,
+    pick: Pick,
+    extremes: Float[Tensor, "2 s"],
+    *,
+    strength: float,
+    target: int,
+    most: int,
+    least_rise: float,
+) -> Counterfactuals | None:
+    """The images that show an attribute, by the official notebook's rule.
+
+    Images farthest from the extreme come first; the first ten times `most` are tried, and those are kept whose
+    probability of the target rises by at least `least_rise`. Fewer than three are not shown.
+
+    Args:
+        model: The model under explanation.
+        indices: Positions of the images in their data set.
+        styles: Their styles.
+        pick: The attribute.
+        extremes: Smallest and largest value of every coordinate.
+        strength: Strength of the pictures.
+        target: The class to move to.
+        most: Most images to show.
+        least_rise: Least rise of the target's probability.
+    """
+    distance = (extremes[pick.direction, pick.coordinate] - styles[:, pick.coordinate]).abs()
+    order = distance.argsort(descending=True, stable=True)[: most * CANDIDATES_PER_SHOWN]
+    tried = render(model, indices[order], styles[order], [pick], extremes, strength, target)
+    rise = tried.probabilities[:, 1] - tried.probabilities[:, 0]
+    kept = (rise >= least_rise).nonzero()[:most, 0]
+    if len(kept) < SHOWN_LEAST:
+        return None
+    return Counterfactuals(
+        tried.indices[kept], tried.unchanged[kept], tried.changed[kept], tried.probabilities[kept]
+    )

@@ -1,0 +1,195 @@
+"""What surrounds a training loop: metrics, validation, pictures, and a state that a stopped run goes on from."""
+
+import csv
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from stylex.artifacts import read_state, replacing, write_state
+from stylex.imaging import grid, write_png
+from stylex.model import StylEx
+from stylex.types import Images, Pixels
+
+STATE_FILE = "last.ckpt"
+
+
+class Resumable(Protocol):
+    """A module that counts its steps and can be taken up again."""
+
+    step: int
+
+    def training_state(self) -> dict[str, Any]:
+        """All that a resumed run needs."""
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over such a state."""
+
+
+class Metrics(Callback):
+    """Averages every term of the training step and logs it every few steps, from step 0."""
+
+    def __init__(self, every_steps: int) -> None:
+        self.every_steps = every_steps
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Adds a step's terms; logs their means when it is time."""
+        for name, value in outputs.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+            self.counts[name] = self.counts.get(name, 0) + 1
+        step = int(pl_module.step) - 1
+        if step % self.every_steps == 0:
+            log(trainer, {name: float(total) / self.counts[name] for name, total in self.sums.items()}, step)
+            self.sums, self.counts = {}, {}
+
+
+def log(trainer: Trainer, metrics: Mapping[str, float], step: int) -> None:
+    """Writes metrics to every logger, at our step (Lightning's counts optimiser calls)."""
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(metrics), step=step)
+        logger.save()
+
+
+class Validation(Callback):
+    """Measures on validation images every few steps and at the end."""
+
+    def __init__(self, every_steps: int, measure: Callable[[], Mapping[str, float]]) -> None:
+        self.every_steps, self.measure = every_steps, measure
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Measures when it is time."""
+        step = int(pl_module.step)
+        if step % self.every_steps == 0 or step == 1:
+            log(trainer, {f"validation_{k}": v for k, v in self.measure().items()}, step - 1)
+
+
+class Pictures(Callback):
+    """Writes a grid every few steps: originals, their reconstructions, samples of the noise path."""
+
+    def __init__(self, every_steps: int, folder: Path, model: StylEx, images: Images) -> None:
+        self.every_steps, self.folder, self.model, self.images = every_steps, folder, model, images
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Writes a grid when it is time."""
+        step = int(pl_module.step)
+        if step % self.every_steps == 0 or step == 1:
+            write_png(self.folder / f"{step:07d}.png", sample_grid(self.model, self.images.to(pl_module.device)))
+
+
+@torch.no_grad()
+def sample_grid(model: StylEx, images: Images) -> Tensor:
+    """Three rows: originals, reconstructions, samples that share the originals' class probabilities.
+
+    Returns:
+        Pixels [c h w].
+    """
+    shape = (len(images), model.mapping.latent_dim)
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(images.device)
+    latents = torch.cat((model.mapping(z), model.classifier.probabilities(images)), dim=1)
+    rows = torch.cat((images, model.reconstruct(images), model.generator(latents)))
+    pixels: Pixels = grid(rows.clamp(-1, 1).cpu(), columns=len(images))
+    return pixels
+
+
+class Forecast(Callback):
+    """Says after some steps how long the rest will take."""
+
+    def __init__(self, num_steps: int, after_steps: int, say: Callable[[str], None]) -> None:
+        self.num_steps, self.after_steps, self.say = num_steps, after_steps, say
+        self.started: tuple[float, int] | None = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Notes the time after one step (the first is slow), and speaks some steps later."""
+        if batch_idx == 1:
+            self.started = (time.monotonic(), int(pl_module.step))
+        elif batch_idx == self.after_steps and self.started is not None:
+            begun, first = self.started
+            step = int(pl_module.step)
+            pace = (time.monotonic() - begun) / (step - first)
+            minutes = pace * (self.num_steps - step) / 60
+            left = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
+            self.say(f"{self.num_steps - step} steps are left: about {left} at {1 / pace:.1f} steps a second")
+
+
+class Checkpoint(Callback):
+    """Keeps the state of the run, so that the same command with the same folder goes on, and exports the model."""
+
+    def __init__(
+        self,
+        folder: Path,
+        every_steps: int,
+        state: Mapping[str, Any] | None,
+        facts: Mapping[str, Any],
+        export: Callable[[Path], None],
+    ) -> None:
+        """Prepares the callback.
+
+        Args:
+            folder: Where the state and the model go.
+            every_steps: Steps between two states.
+            state: State to go on from; none starts at step 0.
+            facts: Stored with the state and compared when a run goes on.
+            export: Writes the model for use into a folder.
+        """
+        self.folder, self.every_steps = folder, every_steps
+        self.state, self.facts, self.export = state, facts, export
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes over the stored state, now that the optimisers exist."""
+        if self.state is not None:
+            pl_module.load_training_state(self.state)
+            self.state = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Saves when it is time."""
+        if int(pl_module.step) % self.every_steps == 0:
+            self._save(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves at the end. A run stopped inside a step is not saved: it goes on from the last state."""
+        self._save(pl_module)
+
+    def _save(self, module: Any) -> None:  # noqa: ANN401  Resumable and LightningModule
+        self.export(self.folder)
+        write_state(self.folder / STATE_FILE, {**module.training_state(), "facts": dict(self.facts)})
+
+
+def stored_state(folder: Path) -> dict[str, Any] | None:
+    """The state that a run in this folder left, or none.
+
+    Raises:
+        InputError: If the file is broken.
+    """
+    path = folder / STATE_FILE
+    return read_state(path) if path.is_file() else None
+
+
+def trim_metrics(path: Path, step: int) -> None:
+    """Drops the rows of metrics.csv from `step` on: a run that goes on from there writes them again."""
+    if not path.is_file():
+        return
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        names = reader.fieldnames or []
+        rows = [row for row in reader if row["step"] and int(float(row["step"])) < step]
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator=os.linesep)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,25 @@
+"""Shapes that every part of the framework speaks of, and the one error that users meet.
+
+Letters: b batch, n images of a study, c channels, h height, w width, d latent width, s style coordinates,
+k classes. Images are float32 in [-1, 1]; logits are unnormalised, probabilities sum to 1 over k.
+"""
+
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+Images = Float[Tensor, "b c h w"]
+Pixels = UInt8[Tensor, "b c h w"]
+Latents = Float[Tensor, "b d"]
+Styles = Float[Tensor, "b s"]
+StyleRow = Float[Tensor, " s"]
+Logits = Float[Tensor, "b k"]
+Probabilities = Float[Tensor, "b k"]
+Labels = Int64[Tensor, " b"]
+Effects = Float[Tensor, "n 2 s k"]
+
+
+class InputError(ValueError):
+    """A mistake that the user can put right: the rule, the value it got, what to do, in one sentence.
+
+    Every door prints the sentence alone and exits with code 2.
+    """

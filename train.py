@@ -1,0 +1,186 @@
+"""Door 1: trains what the configuration names. `python train.py --help` lists every key."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from stylex.door import open_door
+from stylex.types import InputError
+
+if TYPE_CHECKING:
+    from lightning import Callback, LightningModule
+
+    from stylex.data.datasets import ImageSet
+
+
+def train(config: dict[str, Any], raw: DictConfig) -> None:
+    """Trains, or goes on with, the task of the configuration."""
+    from stylex.artifacts import check_writable
+
+    folder = Path(config["output_dir"])
+    check_writable(folder)
+    if config["training"]["num_steps"] < 1:
+        raise InputError(f"training.num_steps must be at least 1, got {config['training']['num_steps']}")
+    if config["cpu_threads"] is not None:
+        import torch
+
+        torch.set_num_threads(config["cpu_threads"])
+    {"stylex": train_stylex, "classifier": train_classifier}[config["task"]](config, raw, folder)
+
+
+def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
+    """Trains a StylEx model around a frozen classifier."""
+    import torch
+    from hydra.utils import instantiate
+
+    from stylex.classifier.frozen import build_classifier
+    from stylex.evaluation.fidelity import fidelity, reconstruct
+    from stylex.model import build_discriminator, build_model
+    from stylex.training.callbacks import Pictures, Validation
+    from stylex.training.module import StylExModule
+
+    training, validation = (instantiate(raw.data, split=split) for split in ("train", "validation"))
+    settings = config["training"]
+    torch.manual_seed(config["seed"])
+    classifier = build_classifier(config["classifier"], training.class_names)
+    model = build_model(config["model"], classifier)
+    discriminator = build_discriminator(config["model"], classifier.num_classes)
+    module = StylExModule(model, discriminator, settings, config["seed"])
+
+    first_of_each = torch.cat([(validation.labels == k).nonzero()[:2, 0] for k in range(classifier.num_classes)])
+    shown, _ = validation.batch(first_of_each[:20].tolist())
+    order = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0)).tolist()
+    measured = [validation.batch(order[i : i + 100]) for i in range(0, min(1000, len(order)), 100)]
+
+    def measure() -> dict[str, float]:
+        there = [(x.to(module.device), y.to(module.device)) for x, y in measured]
+        found = fidelity(reconstruct(module.average, there))
+        return {name: float(estimate.value or 0.0) for name, estimate in found.items()}
+
+    callbacks = [
+        Validation(settings["validation_interval_steps"], measure),
+        Pictures(settings["picture_interval_steps"], folder / "samples", module.average, shown),
+    ]
+
+    def export(target: Path) -> None:
+        module.average.save(target, {key: config[key] for key in ("data", "classifier", "model", "training", "seed")})
+
+    facts = {
+        "classifier": classifier.fingerprint(),
+        **{key: config[key] for key in ("data", "model", "seed")},
+        "training": _lasting(settings),
+    }
+    _fit(module, training, validation, config, raw, callbacks, export, facts)
+
+
+def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
+    """Trains the classifier that will be explained."""
+    import torch
+    from hydra.utils import instantiate
+
+    from stylex.artifacts import write_tensors, write_yaml
+    from stylex.classifier.frozen import build_adapter, build_classifier
+    from stylex.classifier.module import ClassifierModule
+    from stylex.training.callbacks import Validation
+
+    training, validation = (instantiate(raw.data, split=split) for split in ("train", "validation"))
+    settings = config["training"]
+    torch.manual_seed(config["seed"])
+    network = build_classifier(config["classifier"], training.class_names).network
+    network.requires_grad_(True).train()
+    keys = ("num_steps", "learning_rate", "weight_decay", "label_smoothing", "flip_share", "noise_std")
+    adapter = build_adapter(config["classifier"])
+    module = ClassifierModule(network, adapter, **{k: settings[k] for k in keys}, seed=config["seed"])
+    positions = list(range(len(validation)))
+
+    @torch.no_grad()
+    def measure() -> dict[str, float]:
+        network.eval()
+        correct = 0
+        for start in range(0, len(positions), 100):
+            images, labels = validation.batch(positions[start : start + 100])
+            logits = module(images.to(module.device)).cpu()
+            guess = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+            correct += int((guess == labels).sum())
+        network.train()
+        return {"accuracy": correct / len(positions)}
+
+    def export(target: Path) -> None:
+        write_tensors(target / "classifier.safetensors", network.state_dict())
+        write_yaml(target / "config.yaml", {k: config[k] for k in ("data", "classifier", "training", "seed")})
+
+    facts = {key: config[key] for key in ("data", "classifier", "training", "seed")}
+    callbacks = [Validation(settings["validation_interval_steps"], measure)]
+    _fit(module, training, validation, config, raw, callbacks, export, facts)
+
+
+def _lasting(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a resumed run may not change: all but its length and how often it reports."""
+    return {k: v for k, v in settings.items() if k not in ("num_steps", "num_workers") and "interval_steps" not in k}
+
+
+def _fit(
+    module: "LightningModule",
+    training: "ImageSet",
+    validation: "ImageSet",
+    config: dict[str, Any],
+    raw: DictConfig,
+    callbacks: list["Callback"],
+    export: Any,  # noqa: ANN401  a function of a folder
+    facts: dict[str, Any],
+) -> None:
+    """Fits from the stored state, if there is one, to the last step."""
+    from hydra.utils import instantiate
+    from lightning import Trainer
+    from lightning.pytorch.loggers import CSVLogger
+
+    from stylex.artifacts import write_yaml
+    from stylex.data.module import ImageDataModule
+    from stylex.training.callbacks import Checkpoint, Forecast, Metrics, stored_state, trim_metrics
+
+    folder, settings = Path(config["output_dir"]), config["training"]
+    data = ImageDataModule(
+        train=training,
+        validation=validation,
+        batch_size=settings["batch_size"],
+        num_workers=settings["num_workers"],
+        seed=config["seed"],
+        num_steps=settings["num_steps"],
+    )
+    state = stored_state(folder / "checkpoints")
+    if state is not None:
+        for name, value in facts.items():
+            if state["facts"].get(name) != value:
+                raise InputError(
+                    f"a run goes on with the settings it began with, got another '{name}' for '{folder}'; "
+                    "give another output_dir"
+                )
+        data.start_step = state["step"]
+        if data.start_step >= settings["num_steps"]:
+            print(f"'{folder}' has its {data.start_step} steps; give a larger training.num_steps to go on")
+            return
+        print(f"going on with '{folder}' from step {data.start_step}")
+    data.train_dataloader()  # a batch larger than the data set is refused before anything is written
+    write_yaml(folder / "config.yaml", config)
+    trim_metrics(folder / "metrics.csv", data.start_step)
+    trainer = Trainer(
+        **config["trainer"],
+        max_epochs=1,
+        logger=[CSVLogger(folder, name="", version=""), *instantiate(raw.logger).values()],
+        callbacks=[
+            Metrics(settings["log_interval_steps"]),
+            *callbacks,
+            Forecast(settings["num_steps"], 30, lambda text: print(f"\n{text}")),
+            Checkpoint(folder / "checkpoints", settings["checkpoint_interval_steps"], state, facts, export),
+        ],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(module, data)
+    print(f"done: {settings['num_steps']} steps in '{folder}', the model is in '{folder / 'checkpoints'}'")
+
+
+if __name__ == "__main__":
+    open_door("train", train)
