@@ -1,4 +1,4 @@
-"""Door 2: a checkpoint and images → attributes, pictures, report. `python search.py --help` lists every key."""
+"""Door 2: a checkpoint and images → attributes, pictures, report; `--help` lists every key."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +10,8 @@ from stylex.door import open_door
 from stylex.types import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stylex.model import StylEx
     from stylex.search.explanation import Explanation
 
@@ -38,7 +40,10 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     data = instantiate(raw.data, split=config["split"])
     check_fit(model, data, checkpoint)
     made_by = {"checkpoint": fingerprint(checkpoint), "data": data.fingerprint}
-    say(f"{len(data)} images of '{config['split']}', {model.generator.layout.num_coordinates} style coordinates")
+    say(
+        f"{len(data)} images of '{config['split']}', {model.generator.layout.num_coordinates} "
+        "style coordinates"
+    )
     images, labels = data.batch(range(len(data)))
     settings = dict(config["search"])
     found = explain(
@@ -64,13 +69,17 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
 def default_folder(config: dict[str, Any]) -> str:
     """A folder for each question, so that two questions do not meet in one."""
     if config["image"] is not None:
-        question = f"image-{config['image']}" + (f"-to-{config['target']}" if config["target"] else "")
+        question = f"image-{config['image']}" + (
+            f"-to-{config['target']}" if config["target"] else ""
+        )
     elif config["source"] is None and config["target"] is None:
         question = "most-confused-pair"
     else:
         question = f"{config['source'] or 'any'}-to-{config['target'] or 'nearest'}"
     question += "" if config["selector"] == "joint" else f"-{config['selector']}"
-    return f"results/{Path(config['checkpoint']).name}/{question.replace(' ', '-').replace('/', '-')}"
+    return (
+        f"results/{Path(config['checkpoint']).name}/{question.replace(' ', '-').replace('/', '-')}"
+    )
 
 
 def check_classes(config: dict[str, Any], class_names: list[str]) -> None:
@@ -87,8 +96,10 @@ def check_fit(model: "StylEx", data: Any, checkpoint: Path) -> None:  # noqa: AN
     want = (model.resolution_px, model.channels, len(model.class_names))
     if have != want:
         raise InputError(
-            f"the data must fit the checkpoint '{checkpoint}' ({want[0]} px, {want[1]} channels, {want[2]} classes), "
-            f"got {have[0]} px, {have[1]} channels, {have[2]} classes; give the data that it was trained for"
+            f"the data must fit the checkpoint '{checkpoint}' ({want[0]} px, {want[1]} channels, "
+            f"{want[2]} classes), "
+            f"got {have[0]} px, {have[1]} channels, {have[2]} classes; give the data that it was "
+            "trained for"
         )
 
 
@@ -112,20 +123,29 @@ def fingerprint(checkpoint: Path) -> str:
     return hashlib.sha256((checkpoint / MODEL_FILE).read_bytes()).hexdigest()[:16]
 
 
-def write_metrics(model: "StylEx", images: Any, labels: Any, found: "Explanation", folder: Path) -> None:  # noqa: ANN401
+def write_metrics(
+    model: "StylEx", images: "Tensor", labels: "Tensor", found: "Explanation", folder: Path
+) -> None:
     """Writes metrics.json: fidelity over all images, sufficiency over the held-out ones."""
     from stylex.artifacts import write_json
     from stylex.evaluation.fidelity import fidelity, reconstruct
 
     device = model.generator.const.device
-    batches = [(x.to(device), y.to(device)) for x, y in zip(images.split(256), labels.split(256), strict=True)]
-    metrics = {name: value.as_json() for name, value in fidelity(reconstruct(model, batches)).items()}
+    batches = [
+        (x.to(device), y.to(device))
+        for x, y in zip(images.split(256), labels.split(256), strict=True)
+    ]
+    metrics = {
+        name: value.as_json() for name, value in fidelity(reconstruct(model, batches)).items()
+    }
     most = max(found.sufficiency)
     metrics |= {f"sufficiency_at_{most}": found.sufficiency[most].as_json()}
     write_json(folder / "metrics.json", metrics)
 
 
-def write_provenance(model: "StylEx", config: dict[str, Any], made_by: dict[str, str], folder: Path) -> None:
+def write_provenance(
+    model: "StylEx", config: dict[str, Any], made_by: dict[str, str], folder: Path
+) -> None:
     """Writes provenance.json: what made these results."""
     from stylex.artifacts import provenance, write_json
 
@@ -158,7 +178,16 @@ def print_table(found: "Explanation", folder: Path) -> None:
 
     moved = f"{found.source or 'any other class'} → {found.target}"
     table = Table(title=f"What makes the classifier say {found.target}  ({moved})")
-    for name in ("#", "layer", "channel", "moved to", "mean effect [logits]", "95 % interval", "flips alone", "shown"):
+    for name in (
+        "#",
+        "layer",
+        "channel",
+        "moved to",
+        "mean effect [logits]",
+        "95 % interval",
+        "flips alone",
+        "shown",
+    ):
         table.add_column(name, justify="right")
     for attribute in found.attributes:
         low, high = attribute.effect.interval or (float("nan"),) * 2
@@ -176,7 +205,10 @@ def print_table(found: "Explanation", folder: Path) -> None:
     Console().print(table)
     most = max(found.sufficiency)
     together = found.sufficiency[most]
-    say(f"all {most} together flip {together.value:.0%} of {together.num_images} images not selected on")
+    say(
+        f"all {most} together flip {together.value:.0%} of {together.num_images} images not "
+        "selected on"
+    )
     if found.subset is not None:
         say(f"the first {len(found.subset)} together flip this image")
     say(f"open {folder / 'index.html'}")

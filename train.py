@@ -21,7 +21,9 @@ def train(config: dict[str, Any], raw: DictConfig) -> None:
     folder = Path(config["output_dir"])
     check_writable(folder)
     if config["training"]["num_steps"] < 1:
-        raise InputError(f"training.num_steps must be at least 1, got {config['training']['num_steps']}")
+        raise InputError(
+            f"training.num_steps must be at least 1, got {config['training']['num_steps']}"
+        )
     if config["cpu_threads"] is not None:
         import torch
 
@@ -48,7 +50,9 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
     discriminator = build_discriminator(config["model"], classifier.num_classes)
     module = StylExModule(model, discriminator, settings, config["seed"])
 
-    first_of_each = torch.cat([(validation.labels == k).nonzero()[:2, 0] for k in range(classifier.num_classes)])
+    first_of_each = torch.cat(
+        [(validation.labels == k).nonzero()[:2, 0] for k in range(classifier.num_classes)]
+    )
     shown, _ = validation.batch(first_of_each[:20].tolist())
     order = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0)).tolist()
     measured = [validation.batch(order[i : i + 100]) for i in range(0, min(1000, len(order)), 100)]
@@ -64,7 +68,10 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
     ]
 
     def export(target: Path) -> None:
-        module.average.save(target, {key: config[key] for key in ("data", "classifier", "model", "training", "seed")})
+        module.average.save(
+            target,
+            {key: config[key] for key in ("data", "classifier", "model", "training", "seed")},
+        )
 
     facts = {
         "classifier": classifier.fingerprint(),
@@ -89,9 +96,18 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
     torch.manual_seed(config["seed"])
     network = build_classifier(config["classifier"], training.class_names).network
     network.requires_grad_(True).train()
-    keys = ("num_steps", "learning_rate", "weight_decay", "label_smoothing", "flip_share", "noise_std")
+    keys = (
+        "num_steps",
+        "learning_rate",
+        "weight_decay",
+        "label_smoothing",
+        "flip_share",
+        "noise_std",
+    )
     adapter = build_adapter(config["classifier"])
-    module = ClassifierModule(network, adapter, **{k: settings[k] for k in keys}, seed=config["seed"])
+    module = ClassifierModule(
+        network, adapter, **{k: settings[k] for k in keys}, seed=config["seed"]
+    )
     positions = list(range(len(validation)))
 
     @torch.no_grad()
@@ -108,7 +124,10 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
 
     def export(target: Path) -> None:
         write_tensors(target / "classifier.safetensors", network.state_dict())
-        write_yaml(target / "config.yaml", {k: config[k] for k in ("data", "classifier", "training", "seed")})
+        write_yaml(
+            target / "config.yaml",
+            {k: config[k] for k in ("data", "classifier", "training", "seed")},
+        )
 
     facts = {key: config[key] for key in ("data", "classifier", "training", "seed")}
     callbacks = [Validation(settings["validation_interval_steps"], measure)]
@@ -116,8 +135,12 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
 
 
 def _lasting(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that a resumed run may not change: all but its length and how often it reports."""
-    return {k: v for k, v in settings.items() if k not in ("num_steps", "num_workers") and "interval_steps" not in k}
+    """The settings that a resumed run may not change: not its length and its reports."""
+    return {
+        k: v
+        for k, v in settings.items()
+        if k not in ("num_steps", "num_workers") and "interval_steps" not in k
+    }
 
 
 def _fit(
@@ -153,15 +176,19 @@ def _fit(
         for name, value in facts.items():
             if state["facts"].get(name) != value:
                 raise InputError(
-                    f"a run goes on with the settings it began with, got another '{name}' for '{folder}'; "
+                    f"a run goes on with the settings it began with, got another '{name}' for "
+                    f"'{folder}'; "
                     "give another output_dir"
                 )
         data.start_step = state["step"]
         if data.start_step >= settings["num_steps"]:
-            print(f"'{folder}' has its {data.start_step} steps; give a larger training.num_steps to go on")
+            print(
+                f"'{folder}' has its {data.start_step} steps; give a larger training.num_steps "
+                "to go on"
+            )
             return
         print(f"going on with '{folder}' from step {data.start_step}")
-    data.train_dataloader()  # a batch larger than the data set is refused before anything is written
+    data.train_dataloader()  # refuses a batch larger than the data before anything is written
     write_yaml(folder / "config.yaml", config)
     trim_metrics(folder / "metrics.csv", data.start_step)
     trainer = Trainer(
@@ -172,14 +199,19 @@ def _fit(
             Metrics(settings["log_interval_steps"]),
             *callbacks,
             Forecast(settings["num_steps"], 30, lambda text: print(f"\n{text}")),
-            Checkpoint(folder / "checkpoints", settings["checkpoint_interval_steps"], state, facts, export),
+            Checkpoint(
+                folder / "checkpoints", settings["checkpoint_interval_steps"], state, facts, export
+            ),
         ],
         enable_checkpointing=False,
         enable_model_summary=False,
         default_root_dir=folder,
     )
     trainer.fit(module, data)
-    print(f"done: {settings['num_steps']} steps in '{folder}', the model is in '{folder / 'checkpoints'}'")
+    print(
+        f"done: {settings['num_steps']} steps in '{folder}', the model is in "
+        f"'{folder / 'checkpoints'}'"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """StylEx: finds, shows and proves the visual attributes that an image classifier decides by.
 
-    import stylex
-    model = stylex.load("pretrained/fashion-32")
-    result = stylex.explain(model, images, target="Coat", k=5)
+import stylex
+model = stylex.load("pretrained/fashion-32")
+result = stylex.explain(model, images, target="Coat", k=5)
 """
 
 from typing import TYPE_CHECKING, Any

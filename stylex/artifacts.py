@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read without running what is inside, stamped with what made them."""
+"""Files: written whole or not at all, read without running what is inside, stamped."""
 
 import importlib.metadata
 import json
@@ -24,7 +24,7 @@ PACKAGES = ("stylex", "torch", "torchvision", "lightning", "numpy", "zarr", "saf
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when not."""
+    """A temporary path that takes the place of `path` if the block ends well, else vanishes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
@@ -37,7 +37,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Writes tensors as safetensors, with texts as metadata."""
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with replacing(path) as temporary:
@@ -61,7 +63,8 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{what} must be a whole safetensors file, got '{path}' ({error}); copy or train it again"
+            f"{what} must be a whole safetensors file, got '{path}' ({error}); copy or train it "
+            "again"
         ) from error
 
 
@@ -81,7 +84,8 @@ def read_state(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for a bad file
         raise InputError(
-            f"a training state must be a whole file of tensors, got '{path}' ({type(error).__name__}); "
+            f"a training state must be a whole file of tensors, got '{path}' "
+            f"({type(error).__name__}); "
             "delete it to start again, or give another output_dir"
         ) from error
 
@@ -99,7 +103,7 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes sure that a folder can be made and written, leaving nothing behind in one that is there.
+    """Makes sure that a folder can be made and written, and leaves nothing behind.
 
     Raises:
         InputError: If it cannot.
@@ -108,7 +112,9 @@ def check_writable(folder: Path) -> None:
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"output_dir must be a folder that can be written, got '{folder}'; choose another")
+        raise InputError(
+            f"output_dir must be a folder that can be written, got '{folder}'; choose another"
+        )
 
 
 def provenance(**facts: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON value
@@ -143,7 +149,9 @@ def same_or_new(path: Path, facts: Mapping[str, Any], describe: Callable[[str], 
     try:
         stored = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise InputError(f"'{path}' must be readable JSON, got a broken file; delete its folder") from error
+        raise InputError(
+            f"'{path}' must be readable JSON, got a broken file; delete its folder"
+        ) from error
     plain = json.loads(json.dumps(facts))
     for name, value in plain.items():
         if stored.get(name) != value:

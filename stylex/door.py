@@ -1,4 +1,4 @@
-"""How every door opens: the configuration is composed, and a user's mistake becomes one sentence and exit code 2."""
+"""How every door opens: a user's mistake becomes one sentence and exit code 2."""
 
 import difflib
 import logging
@@ -25,7 +25,8 @@ def open_door(config_name: str, run: Callable[[dict[str, Any], DictConfig], None
 
     Args:
         config_name: File in configs/ without its ending.
-        run: Gets the resolved configuration as plain dictionaries, and as Hydra's own for `instantiate`.
+        run: Gets the resolved configuration as plain dictionaries, and as Hydra's own for
+            `instantiate`.
     """
     try:
         _check_overrides(config_name, [a for a in sys.argv[1:] if not a.startswith("-")])
@@ -68,7 +69,9 @@ def _check_overrides(config_name: str, overrides: list[str]) -> None:
         try:
             override = parser.parse_override(text)
         except HydraException as error:
-            raise InputError(f"an argument must read key=value, got '{text}'; quote special characters") from error
+            raise InputError(
+                f"an argument must read key=value, got '{text}'; quote special characters"
+            ) from error
         name = override.get_key_element().lstrip("+~")
         if (CONFIGS / name).is_dir():
             _check_option(name, override.value())
@@ -93,7 +96,8 @@ def _check_option(group: str, value: Any) -> None:  # noqa: ANN401  whatever was
         if name is not None and isinstance(name, str) and name not in options:
             near = difflib.get_close_matches(name, options, 1, 0.0)
             raise InputError(
-                f"{group} must be one of {', '.join(options)}, got '{name}'; did you mean {group}={near[0]}?"
+                f"{group} must be one of {', '.join(options)}, got '{name}'; did you mean "
+                f"{group}={near[0]}?"
             )
 
 

@@ -49,7 +49,10 @@ def mean(values: Float[Tensor, " n"]) -> Estimate:
     values = values.double().cpu()
     generator = torch.Generator().manual_seed(0)
     means = torch.stack(
-        [values[torch.randint(count, (count,), generator=generator)].mean() for _ in range(NUM_RESAMPLES)]
+        [
+            values[torch.randint(count, (count,), generator=generator)].mean()
+            for _ in range(NUM_RESAMPLES)
+        ]
     )
     low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Estimate(float(values.mean()), count, (low, high))

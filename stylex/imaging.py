@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -73,7 +73,7 @@ def from_uint8(pixels: Pixels) -> Images:
     return pixels.to(torch.float32) / 127.5 - 1
 
 
-def resize(images: Images, resolution: int) -> Images:
+def resize(images: Images, resolution: int) -> Float[Tensor, "b c {resolution} {resolution}"]:
     """Resizes square images: bilinear, with an antialiasing filter when they shrink.
 
     Args:
@@ -126,11 +126,9 @@ def read_image(path: Path, resolution: int, channels: int) -> Picture:
     picture = picture.convert("L" if channels == 1 else "RGB")
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.resize(
-        (resolution, resolution),
-        Image.Resampling.LANCZOS,
-        box=(left, top, left + side, top + side),
-    )
+    # Cropped first: with `box`, the filter would see the pixels beyond the square.
+    picture = picture.crop((left, top, left + side, top + side))
+    picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
     pixels = np.array(picture).reshape(resolution, resolution, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
@@ -148,7 +146,7 @@ def _flatten(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def grid(images: Images, columns: int) -> Picture:
+def grid(images: Images, columns: int) -> UInt8[Tensor, "c y x"]:
     """Lays images out row by row, with two white pixels between neighbours.
 
     Args:
@@ -176,7 +174,7 @@ def grid(images: Images, columns: int) -> Picture:
     return picture[:, :-gap_px, :-gap_px].contiguous()
 
 
-def enlarge(pixels: Picture, factor: int) -> UInt8[Tensor, "c factor*h factor*w"]:
+def enlarge(pixels: Picture, factor: int) -> UInt8[Tensor, "c {factor}*h {factor}*w"]:
     """Repeats every pixel, so that small pictures can be looked at without smoothing.
 
     Args:

@@ -1,4 +1,4 @@
-"""StylEx: encoder, generator and frozen classifier as one data flow; how it is built, saved and loaded.
+"""StylEx: encoder, generator and frozen classifier as one data flow; build, save, load.
 
 Source: Lang et al. 2021, "Explaining in Style" (arXiv:2104.13369), figure 2.
 """
@@ -18,7 +18,11 @@ from stylex.gan.mapping import Mapping
 from stylex.gan.residual import Discriminator, Encoder
 from stylex.types import Images, InputError, Latents, Logits, Probabilities
 
-MODEL_FILE, CLASSIFIER_FILE, CONFIG_FILE = "model.safetensors", "classifier.safetensors", "config.yaml"
+MODEL_FILE, CLASSIFIER_FILE, CONFIG_FILE = (
+    "model.safetensors",
+    "classifier.safetensors",
+    "config.yaml",
+)
 Appended = Literal["softmax", "uniform"]
 
 
@@ -30,8 +34,8 @@ class StylEx(nn.Module):
         mapping: Normal deviates → the same part, for samples.
         generator: Latents → styles → images.
         classifier: The frozen classifier under explanation.
-        appended: What `encode` appends: the classifier's softmax (the paper), or equal probabilities, so that the
-            styles alone must carry the class.
+        appended: What `encode` appends: the classifier's softmax (the paper), or equal
+            probabilities, so that the styles alone must carry the class.
     """
 
     def __init__(
@@ -96,8 +100,9 @@ def build_model(spec: Spec[str, Any], classifier: FrozenClassifier) -> StylEx:
     """An untrained model.
 
     Args:
-        spec: `resolution_px`, `channels`, `latent_dim`, `mapping_layers`, `appended`, and under `generator` and
-            `encoder` the widths (`channel_base`, `channel_max`) and the generator's `noise`.
+        spec: `resolution_px`, `channels`, `latent_dim`, `mapping_layers`, `appended`, and under
+            `generator` and `encoder` the widths (`channel_base`, `channel_max`) and the
+            generator's `noise`.
         classifier: The classifier to explain; its classes lengthen the latent.
     """
     size = {"resolution_px": spec["resolution_px"], "image_channels": spec["channels"]}
@@ -112,7 +117,7 @@ def build_model(spec: Spec[str, Any], classifier: FrozenClassifier) -> StylEx:
 
 
 def build_discriminator(spec: Spec[str, Any], num_classes: int) -> Discriminator:
-    """An untrained discriminator; `spec` is the model's, with `minibatch_group` among `discriminator`'s keys."""
+    """An untrained discriminator; `spec` is the model's, with widths under `discriminator`."""
     return Discriminator(
         resolution_px=spec["resolution_px"],
         image_channels=spec["channels"],
@@ -133,7 +138,8 @@ def model_folder(path: Path) -> Path:
         if (folder / MODEL_FILE).is_file() and (folder / CONFIG_FILE).is_file():
             return folder
     raise InputError(
-        f"checkpoint must be a folder with {MODEL_FILE} and {CONFIG_FILE} (or a file in it), got '{path}'; "
+        f"checkpoint must be a folder with {MODEL_FILE} and {CONFIG_FILE} (or a file in it), got "
+        f"'{path}'; "
         "train one with `python train.py` or give pretrained/fashion-32"
     )
 
@@ -148,10 +154,13 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"a checkpoint's {CONFIG_FILE} must be YAML, got '{file}'; copy it again") from error
+        raise InputError(
+            f"a checkpoint's {CONFIG_FILE} must be YAML, got '{file}'; copy it again"
+        ) from error
     if not isinstance(config, dict) or not {"model", "classifier", "class_names"} <= set(config):
         raise InputError(
-            f"a checkpoint's {CONFIG_FILE} must have model, classifier and class_names, got '{file}'"
+            f"a checkpoint's {CONFIG_FILE} must have model, classifier and class_names, got "
+            f"'{file}'"
         )
     return config
 
@@ -174,15 +183,20 @@ def load(path: str | Path) -> StylEx:
     classifier = build_classifier(spec, config["class_names"])
     model = build_model(config["model"], classifier)
     tensors, metadata = read_tensors(folder / MODEL_FILE, "checkpoint")
-    expected = {k: v.shape for k, v in model.state_dict().items() if not k.startswith("classifier.")}
+    expected = {
+        k: v.shape for k, v in model.state_dict().items() if not k.startswith("classifier.")
+    }
     if {k: v.shape for k, v in tensors.items()} != expected:
         raise InputError(
-            f"a checkpoint's {MODEL_FILE} must fit its {CONFIG_FILE} (resolution {model.resolution_px}, "
-            f"{classifier.num_classes} classes), got other shapes in '{folder}'; copy both from the same run"
+            f"a checkpoint's {MODEL_FILE} must fit its {CONFIG_FILE} (resolution "
+            f"{model.resolution_px}, "
+            f"{classifier.num_classes} classes), got other shapes in '{folder}'; copy both from "
+            "the same run"
         )
     if metadata.get("classifier") != classifier.fingerprint():
         raise InputError(
-            f"a checkpoint's {CLASSIFIER_FILE} must be the one that its model was trained with, got another in "
+            f"a checkpoint's {CLASSIFIER_FILE} must be the one that its model was trained with, "
+            "got another in "
             f"'{folder}'; copy both from the same run"
         )
     model.load_state_dict(tensors, strict=False)

@@ -1,6 +1,7 @@
 """Shapes that every part of the framework speaks of, and the one error that users meet.
 
-Letters: b batch, n images of a study, c channels, h height, w width, d latent width, s style coordinates,
+Letters: b batch, n images of a study, c channels, h height, w width, d latent width, s style
+    coordinates,
 k classes. Images are float32 in [-1, 1]; logits are unnormalised, probabilities sum to 1 over k.
 """
 
@@ -19,7 +20,7 @@ Effects = Float[Tensor, "n 2 s k"]
 
 
 class InputError(ValueError):
-    """A mistake that the user can put right: the rule, the value it got, what to do, in one sentence.
+    """A mistake that the user can put right: rule, value, what to do, in one sentence.
 
     Every door prints the sentence alone and exits with code 2.
     """

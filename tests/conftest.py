@@ -1,4 +1,4 @@
-"""A whole StylEx model of 16 px and 3 classes, untrained and small enough to build in every test."""
+"""A whole StylEx model of 16 px and 3 classes, untrained, small enough to build in every test."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ def tiny_config() -> dict[str, Any]:
     """The parts of a configuration that `load` needs, as plain dictionaries."""
     width = {"channel_base": 64, "channel_max": 8}  # 8, 8 and 4 channels at 4, 8 and 16 px
     return {
-        "class_names": ["circle", "square", "star"],
         "classifier": {
             "network": "stylex.classifier.backbones:SmallCNN",
             "arguments": {"channels": 1, "num_classes": None, "width": 4, "dropout": 0.2},
@@ -45,6 +44,7 @@ def tiny_config() -> dict[str, Any]:
             "encoder": dict(width),
             "discriminator": {**width, "minibatch_group": 2},
         },
+        "class_names": ["circle", "square", "star"],
     }
 
 
@@ -70,8 +70,8 @@ def tiny_model(
 ) -> StylEx:
     """As `load` gives a model: in eval mode, without gradients; no bias and no noise strength is 0.
 
-    On `tiny_images` the encoder's outputs have standard deviation 1, and the classifier is changed so that the
-    reconstructions' decisions vary.
+    On `tiny_images` the encoder's outputs have standard deviation 1, and the classifier is changed
+    so that the reconstructions' decisions vary.
     """
     torch.manual_seed(2)
     model = build_model(tiny_config["model"], tiny_classifier)
@@ -85,7 +85,7 @@ def tiny_model(
 def tiny_checkpoint(tiny_model: StylEx, tiny_config: dict[str, Any], tmp_path: Path) -> Path:
     """A folder with `tiny_model`, as a training run leaves it."""
     folder = tmp_path / "tiny"
-    tiny_model.save(folder, {**tiny_config, "data": {}, "training": {}, "seed": 0})
+    tiny_model.save(folder, {"data": {}, "training": {}, "seed": 0, **tiny_config})
     return folder
 
 
@@ -100,7 +100,7 @@ def randomise(*networks: nn.Module) -> None:
 
 @torch.no_grad()
 def standardise(last: nn.Module, outputs: Tensor, deviation: float) -> None:
-    """Changes the last, linear layer so that its outputs' columns get mean 0 and this standard deviation."""
+    """Changes the last, linear layer so that its outputs get mean 0 and this standard deviation."""
     factor = deviation / outputs.std(dim=0)
     last.weight.mul_(factor[:, None])
     last.bias.sub_(outputs.mean(dim=0)).mul_(factor)

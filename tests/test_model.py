@@ -1,7 +1,304 @@
-from stylex.model import load
+"""The model as one data flow, and its round trip through files."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
-def test_a(tiny_checkpoint, tiny_model, tiny_images):
-    r = tiny_model.reconstruct(tiny_images)
-    print(r.flatten(1).std(1), tiny_model.classifier(tiny_images), tiny_model(tiny_images))
-    m = load(tiny_checkpoint)
-    assert torch.equal(m.reconstruct(tiny_images), r)
+import yaml
+from torch import nn
+
+from stylex.artifacts import read_tensors, write_tensors
+from stylex.classifier.frozen import FrozenClassifier, build_classifier
+from stylex.model import (
+    CLASSIFIER_FILE,
+    CONFIG_FILE,
+    MODEL_FILE,
+    StylEx,
+    build_discriminator,
+    build_model,
+    load,
+    model_folder,
+)
+from stylex.types import Images, InputError
+
+# Data flow ---------------------------------------------------------------------------------------
+
+
+def test_the_latent_is_the_code_followed_by_the_classifiers_softmax(
+    tiny_model: StylEx, tiny_images: Images
+) -> None:
+    latents = tiny_model.encode(tiny_images)
+
+    logits = tiny_model.classifier(tiny_images)
+    softmax = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
+    assert latents.shape == (12, 4 + 3)
+    torch.testing.assert_close(latents[:, :4], tiny_model.encoder(tiny_images))
+    torch.testing.assert_close(latents[:, 4:], softmax)
+
+
+def test_appended_uniform_gives_every_image_equal_probabilities(
+    tiny_model: StylEx, tiny_images: Images
+) -> None:
+    code = tiny_model.encode(tiny_images)[:, :4]
+
+    tiny_model.appended = "uniform"
+    latents = tiny_model.encode(tiny_images)
+
+    assert torch.equal(latents[:, :4], code)
+    torch.testing.assert_close(latents[:, 4:], torch.full((12, 3), 1 / 3))
+
+
+def test_the_appended_part_can_be_replaced_and_the_latents_stay_as_they_were(
+    tiny_model: StylEx, tiny_images: Images
+) -> None:
+    latents = tiny_model.encode(tiny_images)
+    before = latents.clone()
+    other = torch.eye(3)[torch.arange(12) % 3]
+
+    replaced = tiny_model.with_probabilities(latents, other)
+
+    assert torch.equal(replaced, torch.cat((before[:, :4], other), dim=1))
+    assert torch.equal(latents, before)
+
+
+def test_a_reconstruction_is_the_generators_image_of_the_latent_and_forward_its_logits(
+    tiny_model: StylEx, tiny_images: Images
+) -> None:
+    expected = tiny_model.generator(tiny_model.encode(tiny_images))
+
+    torch.testing.assert_close(tiny_model.reconstruct(tiny_images), expected)
+    torch.testing.assert_close(tiny_model(tiny_images), tiny_model.classifier(expected))
+
+
+def test_the_model_knows_its_classes_resolution_and_channels(
+    tiny_config: dict[str, Any], tiny_classifier: FrozenClassifier
+) -> None:
+    spec = {**tiny_config["model"], "channels": 3, "resolution_px": 32}
+
+    model = build_model(spec, tiny_classifier)
+
+    assert model.class_names == ("circle", "square", "star")
+    assert (model.resolution_px, model.channels) == (32, 3)
+
+
+def test_the_parts_are_built_as_the_configuration_says(
+    tiny_config: dict[str, Any], tiny_classifier: FrozenClassifier
+) -> None:
+    spec = tiny_config["model"]
+
+    model = build_model(spec, tiny_classifier)
+    discriminator = build_discriminator(spec, 3)
+
+    assert len(model.mapping.layers) == 2
+    assert model.mapping.latent_dim == 4
+    assert model.encoder.out.weight.shape[0] == 4
+    assert model.generator.convolutions[0].affine.weight.shape[1] == 4 + 3
+    assert model.encoder.minibatch_group is None
+    assert discriminator.minibatch_group == 2
+    assert discriminator.out.weight.shape[0] == 3
+
+
+# Round trip --------------------------------------------------------------------------------------
+
+
+def test_a_loaded_model_reconstructs_and_judges_as_the_saved_one_did(
+    tiny_model: StylEx, tiny_checkpoint: Path, tiny_images: Images
+) -> None:
+    loaded = load(tiny_checkpoint)
+
+    assert torch.equal(loaded.reconstruct(tiny_images), tiny_model.reconstruct(tiny_images))
+    assert torch.equal(loaded(tiny_images), tiny_model(tiny_images))
+    z = torch.randn(2, 4)
+    assert torch.equal(loaded.mapping(z), tiny_model.mapping(z))
+    assert loaded.class_names == tiny_model.class_names
+    assert loaded.classifier.fingerprint() == tiny_model.classifier.fingerprint()
+
+
+def test_a_loaded_model_is_in_eval_mode_without_gradients(tiny_checkpoint: Path) -> None:
+    loaded = load(str(tiny_checkpoint))
+
+    assert not any(module.training for module in loaded.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_model_keeps_how_it_appends(
+    tiny_config: dict[str, Any], tiny_classifier: FrozenClassifier, tmp_path: Path
+) -> None:
+    tiny_config["model"]["appended"] = "uniform"
+
+    build_model(tiny_config["model"], tiny_classifier).save(tmp_path, tiny_config)
+
+    assert load(tmp_path).appended == "uniform"
+
+
+def test_a_model_is_found_by_its_folder_by_a_file_in_it_and_by_the_folder_of_its_run(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(tiny_checkpoint / CONFIG_FILE, run / CONFIG_FILE)  # as a training run leaves it
+    tiny_checkpoint = tiny_checkpoint.rename(run / "checkpoints")
+
+    for path in (tiny_checkpoint, tiny_checkpoint / MODEL_FILE, run, run / CONFIG_FILE):
+        assert model_folder(path) == tiny_checkpoint
+        assert load(path).class_names == ("circle", "square", "star")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_a_model_around_a_torchscript_classifier_survives_the_round_trip(
+    tiny_config: dict[str, Any], tiny_images: Images, tmp_path: Path
+) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+    torch.jit.trace(network, tiny_images).save(tmp_path / "net.pt")
+    own = {"network": str(tmp_path / "net.pt"), "arguments": {}, "feature_layers": []}
+    spec = {**tiny_config["classifier"], **own}
+    model = build_model(tiny_config["model"], build_classifier(spec, tiny_config["class_names"]))
+
+    model.save(tmp_path / "model", {**tiny_config, "classifier": spec})
+
+    loaded = load(tmp_path / "model")
+    torch.testing.assert_close(loaded(tiny_images), model(tiny_images))
+
+
+def test_the_models_weights_do_not_contain_the_classifiers(tiny_checkpoint: Path) -> None:
+    tensors, _ = read_tensors(tiny_checkpoint / MODEL_FILE, "checkpoint")
+
+    assert tensors
+    assert not [name for name in tensors if name.startswith("classifier")]
+
+
+def test_saving_changes_neither_the_model_nor_the_configuration(
+    tiny_model: StylEx, tiny_config: dict[str, Any], tmp_path: Path
+) -> None:
+    before = {name: value.clone() for name, value in tiny_model.state_dict().items()}
+    config = yaml.safe_dump(tiny_config)
+
+    tiny_model.save(tmp_path, tiny_config)
+
+    assert yaml.safe_dump(tiny_config) == config
+    assert all(torch.equal(before[k], v) for k, v in tiny_model.state_dict().items())
+
+
+# What can be got wrong ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [MODEL_FILE, CONFIG_FILE])
+def test_a_folder_without_a_model_is_refused(tiny_checkpoint: Path, missing: str) -> None:
+    (tiny_checkpoint / missing).unlink()
+
+    with pytest.raises(InputError, match=f"checkpoint must be a folder with .*{missing}.*, got '"):
+        load(tiny_checkpoint)
+
+
+def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="checkpoint must be a folder with .*, got '.*nowhere'"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_model_without_its_classifier_is_refused(tiny_checkpoint: Path) -> None:
+    (tiny_checkpoint / CLASSIFIER_FILE).unlink()
+
+    with pytest.raises(InputError, match="classifier.weights must be an existing safetensors file"):
+        load(tiny_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [(MODEL_FILE, "checkpoint"), (CLASSIFIER_FILE, "classifier.weights")]
+)
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_file_is_refused(
+    tiny_checkpoint: Path, name: str, what: str, kept: float
+) -> None:
+    content = (tiny_checkpoint / name).read_bytes()
+    (tiny_checkpoint / name).write_bytes(content[: int(kept * len(content))])
+
+    with pytest.raises(InputError, match=f"{what} must be a whole safetensors file, got '.*{name}"):
+        load(tiny_checkpoint)
+
+
+def test_a_model_of_another_shape_than_its_configuration_says_is_refused(
+    tiny_checkpoint: Path,
+) -> None:
+    file = tiny_checkpoint / CONFIG_FILE
+    config = yaml.safe_load(file.read_text())
+    config["model"]["resolution_px"] = 32
+    file.write_text(yaml.safe_dump(config))
+
+    with pytest.raises(InputError, match=r"must fit its config.yaml \(resolution 32, 3 classes\)"):
+        load(tiny_checkpoint)
+
+
+def test_a_model_that_lacks_a_tensor_is_refused(tiny_checkpoint: Path) -> None:
+    tensors, metadata = read_tensors(tiny_checkpoint / MODEL_FILE, "checkpoint")
+    del tensors["generator.const"]
+    write_tensors(tiny_checkpoint / MODEL_FILE, tensors, metadata)
+
+    with pytest.raises(InputError, match=f"{MODEL_FILE} must fit its {CONFIG_FILE}"):
+        load(tiny_checkpoint)
+
+
+def test_a_model_with_another_classifier_than_its_own_is_refused(tiny_checkpoint: Path) -> None:
+    file = tiny_checkpoint / CLASSIFIER_FILE
+    tensors, _ = read_tensors(file, "classifier")
+    write_tensors(file, {**tensors, "head.bias": tensors["head.bias"] + 1})
+
+    with pytest.raises(InputError, match=f"{CLASSIFIER_FILE} must be the one that its model was"):
+        load(tiny_checkpoint)
+
+
+def test_a_classifier_with_another_number_of_classes_is_refused(tiny_checkpoint: Path) -> None:
+    file = tiny_checkpoint / CONFIG_FILE
+    config = yaml.safe_load(file.read_text())
+    config["class_names"].append("hexagon")
+    file.write_text(yaml.safe_dump(config))
+
+    with pytest.raises(InputError, match="classifier.weights must belong to the network"):
+        load(tiny_checkpoint)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "model: {}\n\t- x", "\x00"])
+def test_a_configuration_that_is_no_yaml_is_refused(tiny_checkpoint: Path, text: str) -> None:
+    (tiny_checkpoint / CONFIG_FILE).write_text(text)
+
+    with pytest.raises(InputError, match=f"a checkpoint's {CONFIG_FILE} must be YAML, got '"):
+        load(tiny_checkpoint)
+
+
+def test_a_configuration_that_is_no_text_is_refused(tiny_checkpoint: Path) -> None:
+    (tiny_checkpoint / CONFIG_FILE).write_bytes(b"\xff\xfe\xfa")
+
+    with pytest.raises(InputError, match=f"a checkpoint's {CONFIG_FILE} must be YAML, got '"):
+        load(tiny_checkpoint)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config.pop("model"),
+        lambda config: config.pop("class_names"),
+        lambda config: config.clear(),
+    ],
+)
+def test_a_configuration_without_what_rebuilds_a_model_is_refused(
+    tiny_checkpoint: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    file = tiny_checkpoint / CONFIG_FILE
+    config = yaml.safe_load(file.read_text())
+    change(config)
+    file.write_text(yaml.safe_dump(config))
+
+    with pytest.raises(InputError, match="must have model, classifier and class_names, got '"):
+        load(tiny_checkpoint)
+
+
+def test_a_configuration_cut_anywhere_is_refused(tiny_checkpoint: Path) -> None:
+    file = tiny_checkpoint / CONFIG_FILE
+    text = file.read_text()
+
+    for end in range(0, len(text) - 1, 7):
+        file.write_text(text[:end])
+        with pytest.raises(InputError, match="checkpoint's|classifier.weights"):
+            load(tiny_checkpoint)

@@ -1,4 +1,4 @@
-"""Networks that can be trained here as the classifier to explain; torchvision's are named in the configuration."""
+"""Networks that can be trained here as the classifier to explain."""
 
 from torch import Tensor, nn
 
@@ -19,7 +19,8 @@ def _block(in_channels: int, out_channels: int) -> nn.Sequential:
 class SmallCNN(nn.Module):
     """Three stages of two convolutions for small images, average pooling, one linear layer.
 
-    `stage1`, `stage2` and `stage3` are the layers whose outputs serve as features of a perceptual distance.
+    `stage1`, `stage2` and `stage3` are the layers whose outputs serve as features of a perceptual
+    distance.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int, dropout: float) -> None:

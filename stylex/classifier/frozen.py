@@ -1,7 +1,7 @@
-"""The classifier under explanation, behind one contract: images in [-1, 1] go in, logits come out, nothing moves.
+"""The classifier under explanation: images in [-1, 1] go in, logits come out, nothing moves.
 
-Networks differ in input size, range and normalisation, in one logit or many, and in what their outputs mean; all of
-this is declared here, so that no other part of the framework has to know.
+Networks differ in input size, range and normalisation, in one logit or many, and in what their
+outputs mean; all of this is declared here, so that no other part of the framework has to know.
 """
 
 import hashlib
@@ -23,7 +23,10 @@ TORCHSCRIPT_ENDINGS = (".pt", ".ts", ".torchscript")
 
 
 class Adapter(nn.Module):
-    """Brings images in [-1, 1] into the size, channels, range and normalisation that a network was trained with."""
+    """Brings images in [-1, 1] into the form that a network was trained with."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -37,7 +40,8 @@ class Adapter(nn.Module):
         """Declares a network's input.
 
         Args:
-            input_resolution_px: Height and width that the network expects; images are resized to it.
+            input_resolution_px: Height and width that the network expects; images are resized to
+                it.
             input_channels: 1 or 3; images are repeated or averaged over channels to it.
             input_range: Values that black and white have before normalisation, such as (0, 1).
             mean: Subtracted per channel, in units of `input_range`.
@@ -49,7 +53,9 @@ class Adapter(nn.Module):
         super().__init__()
         low, high = (float(v) for v in input_range)
         if not low < high:
-            raise InputError(f"classifier.input_range must be (low, high), got ({low}, {high}); swap them")
+            raise InputError(
+                f"classifier.input_range must be (low, high), got ({low}, {high}); swap them"
+            )
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, input_channels):
                 raise InputError(
@@ -95,10 +101,13 @@ class FrozenClassifier(nn.Module):
         """Wraps a network.
 
         Args:
-            network: Takes adapted images, returns logits [b k], or [b] / [b 1] in the binary one-logit case.
+            network: Takes adapted images, returns logits [b k], or [b] / [b 1] in the binary
+                one-logit case.
             adapter: Declares what the network takes.
-            class_names: One name per class; the one-logit case has two, the logit speaking for the second.
-            feature_layers: Sub-modules whose outputs are features of a perceptual distance; may be empty.
+            class_names: One name per class; the one-logit case has two, the logit speaking for the
+                second.
+            feature_layers: Sub-modules whose outputs are features of a perceptual distance; may be
+                empty.
 
         Raises:
             InputError: If a layer is named that the network lacks.
@@ -109,7 +118,8 @@ class FrozenClassifier(nn.Module):
             if layer not in modules:
                 known = ", ".join(n for n, _ in network.named_children()) or "none"
                 raise InputError(
-                    f"classifier.feature_layers must name sub-modules of the network, got '{layer}'; "
+                    "classifier.feature_layers must name sub-modules of the network, got "
+                    f"'{layer}'; "
                     f"its top-level ones are {known}"
                 )
         self.network, self.adapter = network, adapter
@@ -129,8 +139,8 @@ class FrozenClassifier(nn.Module):
     def forward(self, images: Images) -> Logits:
         """Logits of images in [-1, 1].
 
-        One logit z becomes the two logits (−z/2, z/2): their softmax is the sigmoid of z, and each class has a logit
-        that an edit can move.
+        One logit z becomes the two logits (−z/2, z/2): their softmax is the sigmoid of z, and each
+        class has a logit that an edit can move.
 
         Raises:
             InputError: If the network's output does not fit the class names.
@@ -159,12 +169,14 @@ class FrozenClassifier(nn.Module):
         return logits, [outputs[name] for name in self.feature_layers]
 
     def fingerprint(self) -> str:
-        """Hex digest of weights and declaration: equal if and only if the classifier decides the same way."""
+        """Hex digest of weights, class names and declared input: equal for equal classifiers."""
         digest = hashlib.sha256()
         digest.update(repr(self.class_names).encode() + self.adapter.declaration().encode())
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(
+                value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            )
         return digest.hexdigest()[:16]
 
 
@@ -191,7 +203,8 @@ def build_network(source: str, arguments: Mapping[str, Any]) -> nn.Module:
     """A network from `package.module:factory` and its arguments, or from a TorchScript file.
 
     Args:
-        source: Import path, such as `torchvision.models:resnet18`, or a file ending in .pt, .ts or .torchscript.
+        source: Import path, such as `torchvision.models:resnet18`, or a file ending in .pt, .ts or
+            .torchscript.
         arguments: Passed to the factory by name; a file takes none.
 
     Raises:
@@ -199,24 +212,30 @@ def build_network(source: str, arguments: Mapping[str, Any]) -> nn.Module:
     """
     if source.endswith(TORCHSCRIPT_ENDINGS):
         if not Path(source).is_file():
-            raise InputError(f"classifier.network must be an existing TorchScript file, got '{source}'")
+            raise InputError(
+                f"classifier.network must be an existing TorchScript file, got '{source}'"
+            )
         try:
             return torch.jit.load(source, map_location="cpu")
         except RuntimeError as error:
             raise InputError(
-                f"classifier.network must be a readable TorchScript file, got '{source}'; save it again"
+                f"classifier.network must be a readable TorchScript file, got '{source}'; save "
+                "it again"
             ) from error
     module_name, _, factory_name = source.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"classifier.network must be package.module:factory or a TorchScript file, got '{source}' ({error})"
+            "classifier.network must be package.module:factory or a TorchScript file, got "
+            f"'{source}' ({error})"
         ) from error
     try:
         return factory(**arguments)
     except TypeError as error:
-        raise InputError(f"classifier.arguments must fit {source}, got {dict(arguments)} ({error})") from error
+        raise InputError(
+            f"classifier.arguments must fit {source}, got {dict(arguments)} ({error})"
+        ) from error
 
 
 def build_adapter(spec: Mapping[str, Any]) -> Adapter:
@@ -229,8 +248,9 @@ def build_classifier(spec: Mapping[str, Any], class_names: Sequence[str]) -> Fro
     """The frozen classifier that a configuration describes.
 
     Args:
-        spec: `network`, `arguments` (a `num_classes` of none is filled in), `weights` (a safetensors file, or none
-            for a network that has its own), `feature_layers`, and the declaration of the input.
+        spec: `network`, `arguments` (a `num_classes` of none is filled in), `weights` (a
+            safetensors file, or none for a network that has its own), `feature_layers`, and the
+            declaration of the input.
         class_names: Names in the order of the logits.
 
     Raises:
@@ -257,6 +277,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise InputError(
-            f"classifier.weights must belong to the network of the configuration, got {path} ({reason}); "
+            f"classifier.weights must belong to the network of the configuration, got {path} "
+            f"({reason}); "
             "check the number of classes and the architecture"
         ) from error

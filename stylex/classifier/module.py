@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,7 +43,8 @@ class ClassifierModule(LightningModule):
             weight_decay: Of AdamW.
             label_smoothing: Share of the target spread over all classes.
             flip_share: Share of training images mirrored left to right.
-            noise_std: Standard deviation of the normal noise added to training images, in units of [-1, 1].
+            noise_std: Standard deviation of the normal noise added to training images, in units of
+                [-1, 1].
             seed: Of the augmentation.
         """
         super().__init__()
@@ -56,7 +58,7 @@ class ClassifierModule(LightningModule):
         """Returns logits."""
         return self.network(self.adapter(images))
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, its rate falling to 0 along a cosine."""
         optimizer = torch.optim.AdamW(
             self.network.parameters(), self.learning_rate, weight_decay=self.weight_decay
@@ -64,7 +66,9 @@ class ClassifierModule(LightningModule):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def training_step(self, batch: tuple[Images, Labels], batch_idx: int) -> dict[str, Float[Tensor, ""]]:
+    def training_step(
+        self, batch: tuple[Images, Labels], batch_idx: int
+    ) -> dict[str, Float[Tensor, ""]]:
         """Cross-entropy of one augmented batch."""
         images, labels = batch
         logits = self(self._augmented(images))
@@ -77,7 +81,7 @@ class ClassifierModule(LightningModule):
 
     def training_state(self) -> dict[str, Any]:
         """All that a resumed run needs to go on as if it had never stopped."""
-        optimiser, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        optimiser, schedule = self._optimisation()
         return {
             "step": self.step,
             "network": self.network.state_dict(),
@@ -90,14 +94,24 @@ class ClassifierModule(LightningModule):
         """Takes over what `training_state` gave."""
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
-        self.optimizers(use_pl_optimizer=False).load_state_dict(state["optimiser"])
-        schedule = self.lr_schedulers()
+        optimiser, schedule = self._optimisation()
+        optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict({**state["schedule"], "T_max": schedule.T_max})
         torch.set_rng_state(state["random"])
 
+    def _optimisation(
+        self,
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.CosineAnnealingLR]:
+        optimiser, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        assert isinstance(optimiser, torch.optim.Optimizer)
+        assert isinstance(schedule, torch.optim.lr_scheduler.CosineAnnealingLR)
+        return optimiser, schedule
+
     def _augmented(self, images: Images) -> Images:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
-        mirrored = (torch.rand(len(images), generator=generator) < self.flip_share).to(images.device)
+        mirrored = (torch.rand(len(images), generator=generator) < self.flip_share).to(
+            images.device
+        )
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         noise = torch.randn(images.shape, generator=generator).to(images.device)
         return images + self.noise_std * noise

@@ -24,6 +24,11 @@ from stylex.types import Images, InputError, Labels
 _SPLITS = ("train", "validation", "test")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FASHION_MNIST = Path(__file__).parent / "assets" / "fashion_mnist"
+_FASHION_RANGES = {"train": (0, 18_000), "validation": (18_000, 20_000), "test": (0, 2_000)}
+_FASHION_CLASSES = (
+    *("T-shirt", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
 
 
 class ImageSet(Dataset[tuple[Tensor, int]], ABC):
@@ -115,23 +120,10 @@ class FashionMNIST(ImageSet):
         self._part = "test" if split == "test" else "train"
         pixels = _read_idx(_FASHION_MNIST / f"{self._part}-images-idx3-ubyte.xz")
         labels = _read_idx(_FASHION_MNIST / f"{self._part}-labels-idx1-ubyte.xz")
-        start, stop = {"train": (0, 18_000), "validation": (18_000, 20_000), "test": (0, 2_000)}[
-            split
-        ]
+        start, stop = _FASHION_RANGES[split]
         self._pixels = F.pad(pixels[start:stop], (2, 2, 2, 2)).unsqueeze(1)  # [n 1 32 32]
         super().__init__(
-            class_names=(
-                "T-shirt",
-                "Trouser",
-                "Pullover",
-                "Dress",
-                "Coat",
-                "Sandal",
-                "Shirt",
-                "Sneaker",
-                "Bag",
-                "Ankle boot",
-            ),
+            class_names=_FASHION_CLASSES,
             labels=labels[start:stop].to(torch.int64),
             split=split,
             resolution=resolution,

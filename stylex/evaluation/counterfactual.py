@@ -21,7 +21,7 @@ def decision_changed(before: Logits, after: Logits) -> Bool[Tensor, " b"]:
 
 
 def confusions(logits: Logits) -> Float[Tensor, "k k"]:
-    """Mean probability of every class (column) over the images that are called each class (row); diagonal 0."""
+    """Mean probability of each class (column) over images called each class (row); diagonal 0."""
     probabilities = logits.softmax(dim=1)
     said = probabilities.argmax(dim=1)
     num_classes = logits.shape[1]

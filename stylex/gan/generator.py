@@ -1,11 +1,13 @@
 """StyleGAN2's generator, with its styles as an argument of synthesis.
 
-An edit is arithmetic on a tensor and a batch of edits is one forward pass; nothing is changed inside the network. A
-coordinate of layer l leaves all earlier layers as they were, so synthesis can start at l from a stored state.
+An edit is arithmetic on a tensor and a batch of edits is one forward pass; nothing is changed
+inside the network. A coordinate of layer l leaves all earlier layers as they were, so synthesis
+can start at l from a stored state.
 Source: Karras et al. 2020 (arXiv:1912.04958), skip architecture.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -25,7 +27,8 @@ class SynthesisState:
     Attributes:
         layer: The convolution that comes next, counted from 0.
         features: Its input, before modulation.
-        image: The sum of the ToRGB layers passed so far, at their resolution; none before the first.
+        image: The sum of the ToRGB layers passed so far, at their resolution; none before the
+            first.
     """
 
     layer: int
@@ -66,7 +69,9 @@ class Generator(nn.Module):
             for in_channels, up in ((below, True), (here, False)):
                 if in_channels:
                     self.convolutions.append(
-                        SynthesisLayer(in_channels, here, latent_dim, resolution, up=up, noise=noise)
+                        SynthesisLayer(
+                            in_channels, here, latent_dim, resolution, up=up, noise=noise
+                        )
                     )
             self.torgbs.append(ToRGB(here, image_channels, latent_dim))
             below, resolution = here, resolution * 2
@@ -76,13 +81,20 @@ class Generator(nn.Module):
         """Style coordinates of latents, in the order of `layout`.
 
         Args:
-            latents: One latent per image, or one per layer: convolution j takes the j-th, and a block's ToRGB takes
-                that of the next block's first convolution (the last block: the last).
+            latents: One latent per image, or one per layer: convolution j takes the j-th, and a
+                block's ToRGB takes that of the next block's first convolution (the last block: the
+                last).
         """
         if latents.ndim == 2:
             latents = latents[:, None].expand(-1, self.num_latents, -1)
-        convolutions = [layer.affine(latents[:, j]) for j, layer in enumerate(self.convolutions)]
-        torgbs = [layer.affine(latents[:, 2 * j + 1]) for j, layer in enumerate(self.torgbs)]
+        convolutions = [
+            layer.affine(latents[:, j])
+            for j, layer in enumerate(cast(list[SynthesisLayer], self.convolutions))
+        ]
+        torgbs = [
+            layer.affine(latents[:, 2 * j + 1])
+            for j, layer in enumerate(cast(list[ToRGB], self.torgbs))
+        ]
         return torch.cat((*convolutions, *torgbs), dim=1)  # [b s]
 
     def synthesis(
@@ -95,8 +107,10 @@ class Generator(nn.Module):
 
         Args:
             styles: All coordinates, whatever `start` is; those of layers before it are not read.
-            start: State from which to go on, with one row per row of `styles`; none begins at the constant.
-            noise: Source of fresh noise; none takes the stored noise, and the result is deterministic.
+            start: State from which to go on, with one row per row of `styles`; none begins at the
+                constant.
+            noise: Source of fresh noise; none takes the stored noise, and the result is
+                deterministic.
         """
         parts = styles.split(self.layout.sizes, dim=1)
         state = self._begin(len(styles)) if start is None else start
@@ -109,7 +123,7 @@ class Generator(nn.Module):
         return image
 
     def states(self, styles: Styles) -> list[SynthesisState]:
-        """The state before every convolution, with stored noise: what `synthesis(..., start=...)` goes on from."""
+        """The state before every convolution, with stored noise, for `synthesis(start=...)`."""
         parts = styles.split(self.layout.sizes, dim=1)
         state = self._begin(len(styles))
         found = [state]
@@ -121,7 +135,9 @@ class Generator(nn.Module):
             found.append(state)
         return found
 
-    def forward(self, latents: Latents | LayerLatents, noise: torch.Generator | None = None) -> Images:
+    def forward(
+        self, latents: Latents | LayerLatents, noise: torch.Generator | None = None
+    ) -> Images:
         """Images of latents."""
         return self.synthesis(self.styles(latents), noise=noise)
 

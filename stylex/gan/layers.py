@@ -1,8 +1,10 @@
 """Layers of StyleGAN2: fully connected, convolution, modulated synthesis layer, ToRGB.
 
-Weights are stored at unit variance and scaled when used (equalised learning rate). The conventions are those of the
-released StyleGAN2 weights, so that these can be read without arithmetic beyond renaming.
-Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (arXiv:1912.04958).
+Weights are stored at unit variance and scaled when used (equalised learning rate). The conventions
+are those of the released StyleGAN2 weights, so that these can be read without arithmetic beyond
+renaming.
+Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN"
+    (arXiv:1912.04958).
 """
 
 import math
@@ -55,10 +57,13 @@ class FullyConnected(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Convolution of discriminator and encoder: equalised learning rate, optional halving of the resolution.
+    """Convolution of discriminator and encoder; optionally halves the resolution.
 
-    A 3×3 kernel filters with padding 2 and convolves with stride 2; a 1×1 kernel filters, decimates, convolves.
+    A 3×3 kernel filters with padding 2 and convolves with stride 2; a 1×1 kernel filters,
+    decimates, convolves.
     """
+
+    taps: Tensor
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_px: int, *, down: bool, activate: bool
@@ -71,7 +76,7 @@ class Convolution(nn.Module):
         self.register_buffer("taps", resampling_taps(), persistent=False)
 
     def forward(self, x: Features, gain: float = GAIN) -> Float[Tensor, "b o h2 w2"]:
-        """Convolves; with an activation the result is multiplied by `gain`, else the linear result is.
+        """Convolves and multiplies the activated, or the linear, result by `gain`.
 
         Args:
             x: Features.
@@ -93,20 +98,30 @@ def demodulation(
 ) -> Float[Tensor, "b o"]:
     """One over the norm of each output filter after modulation, as one matrix product.
 
-    The norm needs only the squared styles and the kernel's squares summed over its window (eq. 3 of the paper), so
-    the modulated kernels are never formed.
+    The norm needs only the squared styles and the kernel's squares summed over its window (eq. 3
+    of the paper), so the modulated kernels are never formed.
     """
     return torch.rsqrt(styles.square() @ weight.square().sum(dim=(2, 3)).t() + EPSILON)
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated 3×3 convolution, with noise, bias and leaky ReLU; optionally doubles the resolution.
+    """Modulated 3×3 convolution, noise, bias, leaky ReLU; optionally doubles the resolution.
 
     Modulation scales the input and demodulation the output, outside one ordinary convolution.
     """
 
+    taps: Tensor
+    noise_const: Tensor
+
     def __init__(
-        self, in_channels: int, out_channels: int, latent_dim: int, resolution_px: int, *, up: bool, noise: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        latent_dim: int,
+        resolution_px: int,
+        *,
+        up: bool,
+        noise: bool,
     ) -> None:
         super().__init__()
         self.affine = FullyConnected(latent_dim, in_channels, bias_init=1.0)
@@ -140,7 +155,9 @@ class SynthesisLayer(nn.Module):
             x = F.conv2d(x, self.weight, padding=1)
         return epilogue(x, self.bias, factors, self._noise(len(x), generator))
 
-    def _noise(self, batch_size: int, generator: torch.Generator | None) -> Float[Tensor, "_ 1 h w"] | None:
+    def _noise(
+        self, batch_size: int, generator: torch.Generator | None
+    ) -> Float[Tensor, "_ 1 h w"] | None:
         if not self.noise:
             return None
         if generator is None:
@@ -151,10 +168,14 @@ class SynthesisLayer(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Modulated 1×1 convolution to image channels, without demodulation, added to the upsampled image so far.
+    """Modulated 1×1 convolution to image channels, added to the upsampled image so far.
+
+    It has no demodulation.
 
     The style coordinate is the affine layer's output, before the gain 1/sqrt(channels).
     """
+
+    taps: Tensor
 
     def __init__(self, in_channels: int, image_channels: int, latent_dim: int) -> None:
         super().__init__()
@@ -167,7 +188,7 @@ class ToRGB(nn.Module):
     def forward(
         self, x: Features, styles: Float[Tensor, "b c"], image: Float[Tensor, "b o h2 w2"] | None
     ) -> Float[Tensor, "b o h w"]:
-        """Adds this block's image to `image`, the sum of the blocks below at half the resolution."""
+        """Adds this block's image to `image`, the sum of the blocks below at half the size."""
         x = F.conv2d(x * (styles * self.style_gain)[:, :, None, None], self.weight)
         x = x + self.bias[:, None, None]
         return x if image is None else x + upsample2d(image, self.taps)

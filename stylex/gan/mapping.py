@@ -1,6 +1,7 @@
-"""Mapping network: a normal deviate z becomes a latent of the distribution that the generator likes.
+"""Mapping network: a normal deviate z becomes a latent.
 
-Source: Karras et al. 2019 (arXiv:1812.04948): normalised input, learning rate multiplier 0.01. It has no label input:
+Source: Karras et al. 2019 (arXiv:1812.04948): normalised input, learning rate multiplier 0.01. It
+    has no label input:
 StylEx appends the class probabilities to its output (Lang et al. 2021).
 """
 

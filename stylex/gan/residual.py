@@ -1,6 +1,7 @@
-"""The residual image network that is a discriminator with, and an encoder without, minibatch deviation.
+"""The residual image network: discriminator with, encoder without minibatch deviation.
 
-Source: Karras et al. 2020 (arXiv:1912.04958), section 4.1; Lang et al. 2021: the encoder has the discriminator's
+Source: Karras et al. 2020 (arXiv:1912.04958), section 4.1; Lang et al. 2021: the encoder has the
+    discriminator's
 architecture, the discriminator one output per class.
 """
 
@@ -15,7 +16,7 @@ from stylex.types import Images, Latents, Probabilities
 
 
 def minibatch_deviation(x: Features, group_size: int) -> Float[Tensor, "b 1 h w"]:
-    """One map per sample: the standard deviation inside its group, averaged over channels and pixels.
+    """One map per sample: standard deviation in its group, averaged over channels and pixels.
 
     Sample i belongs to the group i modulo (b / group size).
 
@@ -30,7 +31,9 @@ def minibatch_deviation(x: Features, group_size: int) -> Float[Tensor, "b 1 h w"
     """
     batch_size, channels, height, width = x.shape
     if batch_size % group_size:
-        raise ValueError(f"the batch must be a multiple of the group size {group_size}, got {batch_size}")
+        raise ValueError(
+            f"the batch must be a multiple of the group size {group_size}, got {batch_size}"
+        )
     groups = x.reshape(group_size, batch_size // group_size, channels, height, width)
     deviation = (groups.var(dim=0, unbiased=False) + EPSILON).sqrt().mean(dim=(1, 2, 3))
     return deviation.repeat(group_size)[:, None, None, None].expand(-1, 1, height, width)
@@ -47,11 +50,13 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Features) -> Float[Tensor, "b o h2 w2"]:
         """Halves the resolution."""
-        return self.conv1(self.conv0(x), gain=GAIN * math.sqrt(0.5)) + self.skip(x, gain=math.sqrt(0.5))
+        return self.conv1(self.conv0(x), gain=GAIN * math.sqrt(0.5)) + self.skip(
+            x, gain=math.sqrt(0.5)
+        )
 
 
 class ResidualNetwork(nn.Module):
-    """From an image to a vector: FromRGB, residual blocks down to 4×4, convolution, two linear layers."""
+    """Image → FromRGB → residual blocks down to 4×4 → convolution → two linear layers → vector."""
 
     def __init__(
         self,
@@ -80,7 +85,9 @@ class ResidualNetwork(nn.Module):
         """Returns one vector per image."""
         x = self.blocks(self.from_rgb(images))
         if self.minibatch_group is not None:
-            x = torch.cat((x, minibatch_deviation(x, math.gcd(self.minibatch_group, len(x)))), dim=1)
+            x = torch.cat(
+                (x, minibatch_deviation(x, math.gcd(self.minibatch_group, len(x)))), dim=1
+            )
         return self.out(self.fc(self.conv(x).flatten(1)))
 
 
@@ -88,7 +95,12 @@ class Encoder(ResidualNetwork):
     """Gives the part of the latent that the classifier's probabilities are appended to."""
 
     def __init__(
-        self, resolution_px: int, image_channels: int, channel_base: int, channel_max: int, latent_dim: int
+        self,
+        resolution_px: int,
+        image_channels: int,
+        channel_base: int,
+        channel_max: int,
+        latent_dim: int,
     ) -> None:
         super().__init__(resolution_px, image_channels, channel_base, channel_max, latent_dim, None)
 
@@ -98,7 +110,7 @@ class Encoder(ResidualNetwork):
 
 
 class Discriminator(ResidualNetwork):
-    """Judges an image as one of its class: one output per class, weighted by the class probabilities."""
+    """Judges an image as one of its class: K outputs weighted by the class probabilities."""
 
     def __init__(
         self,
@@ -113,7 +125,9 @@ class Discriminator(ResidualNetwork):
             resolution_px, image_channels, channel_base, channel_max, num_classes, minibatch_group
         )
 
-    def forward(self, images: Images, probabilities: Probabilities) -> Float[Tensor, " b"]:
+    def forward(  # type: ignore[override]  # a judge needs the probabilities, too
+        self, images: Images, probabilities: Probabilities
+    ) -> Float[Tensor, " b"]:
         """Returns D(x, p) = Σ_k p_k d_k(x), a logit of being real.
 
         Args:

@@ -1,8 +1,10 @@
 """StyleSpace: which flat coordinate is which channel of which layer.
 
-The flat vector holds the convolutions' styles from coarse to fine, then the ToRGB layers' styles from coarse to fine;
-a convolution coordinate therefore has the number that the official AttFind notebook gives it.
-Source: Wu et al. 2021, "StyleSpace Analysis" (arXiv:2011.12799); Lang et al. 2021 (arXiv:2104.13369).
+The flat vector holds the convolutions' styles from coarse to fine, then the ToRGB layers' styles
+from coarse to fine; a convolution coordinate therefore has the number that the official AttFind
+notebook gives it.
+Source: Wu et al. 2021, "StyleSpace Analysis" (arXiv:2011.12799); Lang et al. 2021
+    (arXiv:2104.13369).
 """
 
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from stylex.gan.layers import channels_at
 
 
 class StyleLayer(NamedTuple):
-    """One affine layer: its name as people read it, its kind, the resolution it works at, its coordinates."""
+    """One affine layer: its readable name, its kind, its resolution, its coordinates."""
 
     name: str
     kind: Literal["convolution", "torgb"]
@@ -47,8 +49,12 @@ class StyleLayout:
         while resolution <= resolution_px:
             here = channels_at(resolution, channel_base, channel_max)
             if below:
-                convolutions.append(StyleLayer(f"{resolution}px conv0", "convolution", resolution, below))
-            convolutions.append(StyleLayer(f"{resolution}px conv1", "convolution", resolution, here))
+                convolutions.append(
+                    StyleLayer(f"{resolution}px conv0", "convolution", resolution, below)
+                )
+            convolutions.append(
+                StyleLayer(f"{resolution}px conv1", "convolution", resolution, here)
+            )
             torgbs.append(StyleLayer(f"{resolution}px torgb", "torgb", resolution, here))
             below, resolution = here, resolution * 2
         return cls((*convolutions, *torgbs))
@@ -97,7 +103,7 @@ class StyleLayout:
         return f"{self.layers[layer].name} #{channel}"
 
     def searched(self, torgb: bool = False) -> list[int]:
-        """Coordinates that a search moves: the convolutions', and the ToRGB layers' only if asked for."""
+        """Coordinates that a search moves: the convolutions', and ToRGB's only if asked for."""
         return [
             offset + channel
             for layer, offset in zip(self.layers, self.offsets, strict=True)

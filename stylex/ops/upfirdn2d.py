@@ -1,8 +1,10 @@
 """Resampling with a finite impulse response: insert zeros, pad, filter, keep every n-th sample.
 
-Transposed and strided depthwise convolutions are the polyphase form of this chain: no zero is stored and no
-dropped sample is computed. Everything here is a plain convolution, so it can be differentiated to any order.
-Source: Karras et al. 2020 (arXiv:1912.04958), appendix B, and the usual algebra of multirate filters.
+Transposed and strided depthwise convolutions are the polyphase form of this chain: no zero is
+stored and no dropped sample is computed. Everything here is a plain convolution, so it can be
+differentiated to any order.
+Source: Karras et al. 2020 (arXiv:1912.04958), appendix B, and the usual algebra of multirate
+    filters.
 """
 
 import torch
@@ -22,14 +24,15 @@ def upfirdn2d(
     padding: tuple[int, int] = (0, 0),
     gain: float = 1.0,
 ) -> RESIZED:
-    """Upsamples by zero insertion, pads, convolves with outer(taps, taps), keeps every `down`-th sample.
+    """Inserts zeros, pads, convolves with outer(taps, taps), keeps every `down`-th sample.
 
     Args:
         x: Features or images.
         taps: One axis of the separable filter; it is convolved, not correlated.
         up: Samples after insertion per sample before, on each axis.
         down: Samples before decimation per sample kept, on each axis.
-        padding: Zeros before and after each axis, counted after zero insertion; negative numbers crop.
+        padding: Zeros before and after each axis, counted after zero insertion; negative numbers
+            crop.
         gain: Factor on the result.
 
     Returns:

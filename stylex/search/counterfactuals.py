@@ -1,4 +1,4 @@
-"""Images with attributes changed: which images show an attribute best, and what becomes of the decision."""
+"""Images with attributes changed: which show one best, and what becomes of the decision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,9 @@ SHOWN_LEAST = 3  # an attribute with fewer images is not shown (official noteboo
 CANDIDATES_PER_SHOWN = 10  # images tried per image shown (official notebook)
 
 
-def move(styles: Styles, picks: Sequence[Pick], extremes: Float[Tensor, "2 s"], strength: float) -> Styles:
+def move(
+    styles: Styles, picks: Sequence[Pick], extremes: Float[Tensor, "2 s"], strength: float
+) -> Styles:
     """Moves coordinates together towards their extremes; leaves the input untouched.
 
     Args:
@@ -98,7 +100,9 @@ def render(
     images = model.generator.synthesis(both).clamp(-1, 1)
     probabilities = model.classifier.probabilities(images)[:, target]
     unchanged, changed = images.cpu().chunk(2)
-    return Counterfactuals(indices, unchanged, changed, probabilities.cpu().reshape(2, -1).t().contiguous())
+    return Counterfactuals(
+        indices, unchanged, changed, probabilities.cpu().reshape(2, -1).t().contiguous()
+    )
 
 
 def show(
@@ -115,8 +119,9 @@ def show(
 ) -> Counterfactuals | None:
     """The images that show an attribute, by the official notebook's rule.
 
-    Images farthest from the extreme come first; the first ten times `most` are tried, and those are kept whose
-    probability of the target rises by at least `least_rise`. Fewer than three are not shown.
+    Images farthest from the extreme come first; the first ten times `most` are tried, and those
+    are kept whose probability of the target rises by at least `least_rise`. Fewer than three are
+    not shown.
 
     Args:
         model: The model under explanation.

@@ -1,7 +1,8 @@
 """The effect of every style coordinate on every class's logit, for every image, in both directions.
 
-A coordinate is set to its smallest or largest value over the reference images while all others keep theirs, the image
-is synthesised again, and the classifier's logits are compared with those of the unedited reconstruction.
+A coordinate is set to its smallest or largest value over the reference images while all others
+keep theirs, the image is synthesised again, and the classifier's logits are compared with those of
+the unedited reconstruction.
 Source: Lang et al. 2021 (arXiv:2104.13369), AttFind.
 """
 
@@ -35,8 +36,8 @@ def edit_effects(
 ) -> Float[Tensor, "b 2 m k"]:
     """Exact effects of some coordinates on some images.
 
-    Edits of one layer form one batch, over images, directions and coordinates alike; synthesis starts at that layer
-    from the images' stored states.
+    Edits of one layer form one batch, over images, directions and coordinates alike; synthesis
+    starts at that layer from the images' stored states.
 
     Args:
         model: The model under explanation.
@@ -87,7 +88,7 @@ def effects_on_disk(
     made_by: dict[str, Any],
     progress: Progress,
 ) -> Effects:
-    """Exhaustive effects of images, kept in a zarr group; a stopped run goes on with the images still to do.
+    """Exhaustive effects of images, kept in a zarr group; a stopped run goes on where it was.
 
     Args:
         path: The group `effects.zarr`: array `effects` [n 2 s k] in logits, array `done` [n].
@@ -136,17 +137,19 @@ def _open(path: Path, shape: tuple[int, ...], facts: dict[str, Any]) -> Any:  # 
     if path.exists():
         try:
             group = zarr.open_group(path, mode="r+")
-            stored = dict(group.attrs).get("made_by")
+            stored: Any = dict(group.attrs).get("made_by")
             complete = "done" in group and "effects" in group
         except Exception as error:  # zarr raises many kinds for a broken store
             raise InputError(
-                f"effects.zarr must be a readable zarr group, got a broken one at '{path}'; delete it"
+                f"effects.zarr must be a readable zarr group, got a broken one at '{path}'; "
+                "delete it"
             ) from error
         if stored is not None and complete:
             for name, value in plain.items():
                 if stored.get(name) != value:
                     raise InputError(
-                        f"output_dir must be new or hold the same search, got another '{name}' in '{path.parent}'; "
+                        f"output_dir must be new or hold the same search, got another '{name}' "
+                        f"in '{path.parent}'; "
                         "give another output_dir"
                     )
             return group

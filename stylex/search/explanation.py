@@ -1,6 +1,7 @@
 """The whole search: statistics → effects → selection → counterfactuals, in memory or in a folder.
 
-`stylex.explain` is this module's `explain`; the door `search.py` calls the same function with a folder.
+`stylex.explain` is this module's `explain`; the door `search.py` calls the same function with a
+folder.
 """
 
 import tempfile
@@ -26,7 +27,9 @@ from stylex.types import Effects, Images, InputError, Logits
 
 Selector = Literal["joint", "paper", "notebook"]
 SELECTORS = ("joint", "paper", "notebook")
-LEAST_IMAGES = 8  # called the source: three to select on, three to show, and some that do not show it
+LEAST_IMAGES = (
+    8  # called the source: three to select on, three to show, and some that do not show it
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ class Explanation:
         source: Class moved from; none stands for all others.
         target: Class moved to.
         attributes: In the order of selection.
-        sufficiency: By number of attributes moved together, the share of held-out images that become the target.
+        sufficiency: By number of attributes moved together, the share of held-out images that
+            become the target.
         subset: For one image, the ranks of the attributes that flip it together; none otherwise.
         together: Images with all attributes (or the subset) changed together.
         statistics: Of the reference images.
@@ -104,7 +108,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a search; their meaning stands beside their values in configs/search/default.yaml."""
+    """Settings of a search; configs/search/default.yaml says what each means."""
 
     selector: Selector
     num_attributes: int
@@ -126,13 +130,16 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuses settings that no search can have."""
         if self.selector not in SELECTORS:
-            raise InputError(f"selector must be one of {', '.join(SELECTORS)}, got '{self.selector}'")
+            raise InputError(
+                f"selector must be one of {', '.join(SELECTORS)}, got '{self.selector}'"
+            )
         for name in ("num_attributes", "num_images", "num_shown", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.shown_strength <= 2 * self.strength:
             raise InputError(
-                f"shown_strength must be above 0 and at most twice the search's strength ({self.strength}), "
+                "shown_strength must be above 0 and at most twice the search's strength "
+                f"({self.strength}), "
                 f"got {self.shown_strength}"
             )
 
@@ -158,7 +165,7 @@ def most_confused_pair(statistics: Statistics) -> tuple[int, int]:
     for k in range(num_classes):
         if (said == k).sum() >= LEAST_IMAGES:
             table[k] = probabilities[said == k].mean(dim=0)
-    return divmod(int(table.fill_diagonal_(0).argmax()), num_classes)  # type: ignore[return-value]
+    return divmod(int(table.fill_diagonal_(0).argmax()), num_classes)
 
 
 class Search:
@@ -202,13 +209,14 @@ class Search:
         rows = wanted.nonzero()[: self.settings.num_images, 0].tolist()
         if len(rows) < LEAST_IMAGES:
             raise InputError(
-                f"the search needs at least {LEAST_IMAGES} images that the classifier calls {what}, "
+                f"the search needs at least {LEAST_IMAGES} images that the classifier calls "
+                f"{what}, "
                 f"got {len(rows)}; give more images or another class"
             )
         return rows
 
     def explain_class(self, source: int | None, target: int) -> Explanation:
-        """Attributes that move many images to the target; selected on one half, measured on the other."""
+        """Attributes that move many images: selected on one half, measured on the other."""
         names = self.model.class_names
         if source == target:
             raise InputError(f"source and target must be two classes, got '{names[target]}' twice")
@@ -218,13 +226,16 @@ class Search:
         pair = self.settings.selector == "notebook" and source is not None
         back = self.rows_called(self.said == target, f"'{names[target]}'") if pair else []
         effects = self.effects(rows + back)
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.settings.seed))
+        order = torch.randperm(
+            len(rows), generator=torch.Generator().manual_seed(self.settings.seed)
+        )
         half = len(rows) // 2
         selecting, held = order[:half].sort().values, order[half:].sort().values
         picks = self._select(effects, rows, back, selecting, source, target)
         if not picks:
             raise InputError(
-                f"no coordinate moves the decision towards '{names[target]}' on the {half} images selected on; "
+                f"no coordinate moves the decision towards '{names[target]}' on the {half} "
+                "images selected on; "
                 "give more images, another selector or another pair"
             )
         all_rows = torch.tensor(rows)
@@ -245,7 +256,7 @@ class Search:
         )
 
     def explain_image(self, index: int, target: int | None) -> Explanation:
-        """Attributes of one image: the best by themselves, and the fewest that flip its decision together."""
+        """Attributes of one image: the best alone, and the fewest that flip it together."""
         positions = (self.statistics.indices == index).nonzero()[:, 0].tolist()
         if not positions:
             last = int(self.statistics.indices.max())
@@ -256,7 +267,9 @@ class Search:
         if target is None:
             target = int(self.statistics.base_logits[row].topk(2).indices[1])
         if target == source:
-            raise InputError(f"image {index} is already called '{names[target]}'; give another target")
+            raise InputError(
+                f"image {index} is already called '{names[target]}'; give another target"
+            )
         effects = self.effects([row])
         picks = selection.independent(effects[0, :, :, target], self.settings.num_attributes)
         styles = self.statistics.styles[row : row + 1]
@@ -265,7 +278,9 @@ class Search:
             logits = self._edited(styles, some, self.settings.strength)
             return int(logits.argmax()) == target
 
-        chosen, flipped = selection.subset(effects[0, :, :, target], flips, self.settings.num_attributes)
+        chosen, flipped = selection.subset(
+            effects[0, :, :, target], flips, self.settings.num_attributes
+        )
         rows = torch.tensor([row])
         together = self._render(rows, chosen, self.settings.strength, target)
         return Explanation(
@@ -303,7 +318,9 @@ class Search:
         most = int(settings.unstable_share * both[0].numel())
         stable = selection.stable_images(both, settings.unstable_change, most)
         both = both * stable[:, None, None, None]
-        towards = selection.select_notebook(both[: len(mine), ..., target], count, settings.max_image_effect)
+        towards = selection.select_notebook(
+            both[: len(mine), ..., target], count, settings.max_image_effect
+        )
         if source is None:
             return towards
         there = both[len(mine) :, ..., source]
@@ -337,7 +354,7 @@ class Search:
                     layout.name(coordinate),
                     layer,
                     channel,
-                    ("smallest", "largest")[direction],  # type: ignore[arg-type]
+                    ("smallest", "largest")[direction],
                     mean(change[:, target]),
                     share((base[held] + change).argmax(dim=1) == target),
                     self._show(Pick(coordinate, direction), rows, target),
@@ -389,7 +406,9 @@ class Search:
         return found
 
 
-def write_explanation(found: Explanation, folder: Path, settings: Settings, facts: dict[str, Any]) -> None:
+def write_explanation(
+    found: Explanation, folder: Path, settings: Settings, facts: dict[str, Any]
+) -> None:
     """Writes attributes.json and counterfactuals/, replacing those of an earlier selection."""
     pictures = folder / "counterfactuals"
     for old in pictures.glob("*.safetensors"):
@@ -488,8 +507,9 @@ def explain(
         InputError: If a class, an image or a setting is not to be had.
     """
     settings = Settings(
-        selector, k, num_images, threshold, drop_inconsistent, max_image_effect, unstable_change, unstable_share,
-        quantile, torgb, strength, shown_strength, num_shown, least_rise, batch_size, seed,
+        selector, k, num_images, threshold, drop_inconsistent, max_image_effect, unstable_change,
+        unstable_share, quantile, torgb, strength, shown_strength, num_shown, least_rise,
+        batch_size, seed,
     )  # fmt: skip
     names = model.class_names
     to, start = (None if c is None else class_index(names, c) for c in (target, source))
@@ -509,6 +529,8 @@ def explain(
                 to = int(others.argmax())
             found = search.explain_class(start, to)
         if output_dir is not None:
-            statistics.save(folder / "statistics.safetensors", {k: str(v) for k, v in facts.items()})
+            statistics.save(
+                folder / "statistics.safetensors", {k: str(v) for k, v in facts.items()}
+            )
             write_explanation(found, folder, settings, facts)
     return found

@@ -1,7 +1,8 @@
 """Which coordinates, in which direction, explain a class: pure functions of the effect table.
 
-No network is seen here. Sources: Lang et al. 2021 (arXiv:2104.13369), AttFind; the official notebook
-(google/explaining-in-style, Apache-2.0), whose rules are stated beside the functions that follow them.
+No network is seen here. Sources: Lang et al. 2021 (arXiv:2104.13369), AttFind; the official
+notebook (google/explaining-in-style, Apache-2.0), whose rules are stated beside the functions that
+follow them.
 """
 
 from collections.abc import Callable
@@ -24,15 +25,17 @@ class Pick(NamedTuple):
     direction: int
 
 
-def target_effects(effects: Effects, base_logits: Logits, target: int, measure: Measure) -> TargetEffects:
+def target_effects(
+    effects: Effects, base_logits: Logits, target: int, measure: Measure
+) -> TargetEffects:
     """Effects on one class.
 
     Args:
         effects: Changes of all logits.
         base_logits: Logits of the unedited reconstructions.
         target: The class to move to.
-        measure: `logit` takes the change of the target's logit (the paper); `log_probability` that of the logarithm
-            of its probability, which also sees the other classes.
+        measure: `logit` takes the change of the target's logit (the paper); `log_probability` that
+            of the logarithm of its probability, which also sees the other classes.
     """
     if measure == "logit":
         return effects[..., target]
@@ -44,15 +47,16 @@ def target_effects(effects: Effects, base_logits: Logits, target: int, measure: 
 def select_paper(
     effects: TargetEffects, num_attributes: int, threshold: float, drop_inconsistent: bool
 ) -> list[Pick]:
-    """The paper's selection: the best mean over images still unexplained, which then explains some of them.
+    """The paper's selection: repeatedly the best mean over images still unexplained.
 
-    A coordinate whose two directions both raise the target on average is inconsistent and gets no score. The
-    selection stops when all images are explained, or no coordinate raises the mean.
+    A coordinate whose two directions both raise the target on average is inconsistent and gets no
+    score. The selection stops when all images are explained, or no coordinate raises the mean.
 
     Args:
         effects: Effects on the target of images that the classifier does not call the target.
         num_attributes: Most picks to return.
-        threshold: An image is explained by a pick whose effect on it exceeds this, in units of the effects.
+        threshold: An image is explained by a pick whose effect on it exceeds this, in units of the
+            effects.
         drop_inconsistent: Whether the inconsistency rule holds.
     """
     unexplained = torch.ones(len(effects), dtype=torch.bool)
@@ -72,16 +76,18 @@ def select_paper(
 
 
 def stable_images(effects: Effects, change: float, most: int) -> Bool[Tensor, " n"]:
-    """Images with at most `most` entries (over directions, coordinates, classes) of |effect| above `change`."""
+    """Images with at most `most` entries (direction, coordinate, class) of |effect| > `change`."""
     return (effects.abs() > change).sum(dim=(1, 2, 3)) <= most
 
 
-def select_notebook(effects: TargetEffects, num_attributes: int, max_image_effect: float) -> list[Pick]:
+def select_notebook(
+    effects: TargetEffects, num_attributes: int, max_image_effect: float
+) -> list[Pick]:
     """The official notebook's selection: a cumulative limit per image.
 
-    Negative effects count as 0. Each round takes the best mean over images whose accumulated effect is below the
-    limit. Both directions of a coordinate may be picked. The notebook goes on when every image has reached the limit,
-    with means of nothing; this one stops.
+    Negative effects count as 0. Each round takes the best mean over images whose accumulated
+    effect is below the limit. Both directions of a coordinate may be picked. The notebook goes on
+    when every image has reached the limit, with means of nothing; this one stops.
 
     Args:
         effects: Effects on the target, rows of unstable images set to 0.
@@ -102,13 +108,18 @@ def select_notebook(effects: TargetEffects, num_attributes: int, max_image_effec
 
 
 def merge_directions(
-    effects: Effects, source: int, target: int, towards: list[Pick], back: list[Pick], num_attributes: int
+    effects: Effects,
+    source: int,
+    target: int,
+    towards: list[Pick],
+    back: list[Pick],
+    num_attributes: int,
 ) -> list[Pick]:
     """The official notebook's merge of the two selections of a pair of classes.
 
-    The list that moves back to the source is turned round; a coordinate in both lists keeps the first list's
-    direction; all are sorted by the mean, over the images of both classes, of the effect on the target plus the
-    opposite direction's effect on the source.
+    The list that moves back to the source is turned round; a coordinate in both lists keeps the
+    first list's direction; all are sorted by the mean, over the images of both classes, of the
+    effect on the target plus the opposite direction's effect on the source.
 
     Args:
         effects: Of images of both classes, rows of unstable images set to 0.
@@ -126,14 +137,19 @@ def merge_directions(
         there = effects[:, pick.direction, pick.coordinate, target]
         return float((there + effects[:, 1 - pick.direction, pick.coordinate, source]).mean())
 
-    return sorted((Pick(*item) for item in merged.items()), key=score, reverse=True)[:num_attributes]
+    return sorted((Pick(*item) for item in merged.items()), key=score, reverse=True)[
+        :num_attributes
+    ]
 
 
-def select_joint(effects: Effects, base_logits: Logits, target: int, num_attributes: int) -> list[Pick]:
+def select_joint(
+    effects: Effects, base_logits: Logits, target: int, num_attributes: int
+) -> list[Pick]:
     """Greedy selection of attributes that work together, as far as effects add up.
 
-    Logits of an image under several edits are estimated by the sum of their effects. Each round takes the coordinate
-    that most raises the mean log-probability of the target over all images, given the picks so far.
+    Logits of an image under several edits are estimated by the sum of their effects. Each round
+    takes the coordinate that most raises the mean log-probability of the target over all images,
+    given the picks so far.
 
     Args:
         effects: Changes of all logits, of images that the classifier does not call the target.
@@ -157,7 +173,7 @@ def select_joint(effects: Effects, base_logits: Logits, target: int, num_attribu
 
 
 def independent(effects: Float[Tensor, "2 s"], num_attributes: int) -> list[Pick]:
-    """The best picks of one image, each by its own effect; one direction per coordinate, raising ones only."""
+    """The best picks of one image, each by its own effect; one direction per coordinate."""
     best, direction = effects.max(dim=0)
     order = best.argsort(descending=True)[:num_attributes].tolist()
     return [Pick(c, int(direction[c])) for c in order if best[c] > 0]

@@ -1,4 +1,4 @@
-"""What a search must know of its images before it edits any: latents, styles, decisions, extremes."""
+"""What a search knows of its images before any edit: latents, styles, logits, extremes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -22,7 +22,8 @@ class Statistics:
         latents: w of each image, with the appended probabilities last.
         styles: All style coordinates of each image.
         logits: The classifier's, of the originals.
-        base_logits: The classifier's, of the unedited reconstructions; effects are measured from these.
+        base_logits: The classifier's, of the unedited reconstructions; effects are measured from
+            these.
         extremes: Smallest (row 0) and largest (row 1) value of every coordinate over the images.
     """
 
@@ -35,7 +36,9 @@ class Statistics:
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         """Writes a safetensors file."""
-        write_tensors(path, {field.name: getattr(self, field.name) for field in fields(self)}, metadata)
+        write_tensors(
+            path, {field.name: getattr(self, field.name) for field in fields(self)}, metadata
+        )
 
     @classmethod
     def read(cls, path: Path) -> "Statistics":
@@ -45,14 +48,17 @@ class Statistics:
 
 
 @torch.no_grad()
-def collect(model: StylEx, batches: Iterable[Images], indices: list[int], quantile: float) -> Statistics:
+def collect(
+    model: StylEx, batches: Iterable[Images], indices: list[int], quantile: float
+) -> Statistics:
     """Runs images through the model.
 
     Args:
         model: The model under explanation.
         batches: The images of the study.
         indices: Their positions in the data set.
-        quantile: 0 takes the raw minimum and maximum (the paper); q takes the quantiles q and 1 − q.
+        quantile: 0 takes the raw minimum and maximum (the paper); q takes the quantiles q and 1 −
+            q.
 
     Raises:
         InputError: If the quantile is not in [0, 0.5).

@@ -1,11 +1,11 @@
-"""What surrounds a training loop: metrics, validation, pictures, and a state that a stopped run goes on from."""
+"""What surrounds a training loop: metrics, validation, pictures, state to go on from."""
 
 import csv
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -31,6 +31,11 @@ class Resumable(Protocol):
         """Takes over such a state."""
 
 
+def steps_done(module: Any) -> int:
+    """Steps that a module counted: batches, where Lightning counts optimiser calls."""
+    return int(module.step)
+
+
 class Metrics(Callback):
     """Averages every term of the training step and logs it every few steps, from step 0."""
 
@@ -40,15 +45,24 @@ class Metrics(Callback):
         self.counts: dict[str, int] = {}
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Adds a step's terms; logs their means when it is time."""
         for name, value in outputs.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
             self.counts[name] = self.counts.get(name, 0) + 1
-        step = int(pl_module.step) - 1
+        step = steps_done(pl_module) - 1
         if step % self.every_steps == 0:
-            log(trainer, {name: float(total) / self.counts[name] for name, total in self.sums.items()}, step)
+            log(
+                trainer,
+                {name: float(total) / self.counts[name] for name, total in self.sums.items()},
+                step,
+            )
             self.sums, self.counts = {}, {}
 
 
@@ -66,32 +80,45 @@ class Validation(Callback):
         self.every_steps, self.measure = every_steps, measure
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Measures when it is time."""
-        step = int(pl_module.step)
+        step = steps_done(pl_module)
         if step % self.every_steps == 0 or step == 1:
             log(trainer, {f"validation_{k}": v for k, v in self.measure().items()}, step - 1)
 
 
 class Pictures(Callback):
-    """Writes a grid every few steps: originals, their reconstructions, samples of the noise path."""
+    """Writes a grid every few steps: originals, reconstructions, samples of the noise path."""
 
     def __init__(self, every_steps: int, folder: Path, model: StylEx, images: Images) -> None:
         self.every_steps, self.folder, self.model, self.images = every_steps, folder, model, images
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Writes a grid when it is time."""
-        step = int(pl_module.step)
+        step = steps_done(pl_module)
         if step % self.every_steps == 0 or step == 1:
-            write_png(self.folder / f"{step:07d}.png", sample_grid(self.model, self.images.to(pl_module.device)))
+            write_png(
+                self.folder / f"{step:07d}.png",
+                sample_grid(self.model, self.images.to(pl_module.device)),
+            )
 
 
 @torch.no_grad()
 def sample_grid(model: StylEx, images: Images) -> Tensor:
-    """Three rows: originals, reconstructions, samples that share the originals' class probabilities.
+    """Three rows: originals, reconstructions, samples with the originals' probabilities.
 
     Returns:
         Pixels [c h w].
@@ -112,22 +139,29 @@ class Forecast(Callback):
         self.started: tuple[float, int] | None = None
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Notes the time after one step (the first is slow), and speaks some steps later."""
         if batch_idx == 1:
-            self.started = (time.monotonic(), int(pl_module.step))
+            self.started = (time.monotonic(), steps_done(pl_module))
         elif batch_idx == self.after_steps and self.started is not None:
             begun, first = self.started
-            step = int(pl_module.step)
+            step = steps_done(pl_module)
             pace = (time.monotonic() - begun) / (step - first)
             minutes = pace * (self.num_steps - step) / 60
             left = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
-            self.say(f"{self.num_steps - step} steps are left: about {left} at {1 / pace:.1f} steps a second")
+            self.say(
+                f"{self.num_steps - step} steps are left: about {left} at {1 / pace:.1f} steps a "
+                "second"
+            )
 
 
 class Checkpoint(Callback):
-    """Keeps the state of the run, so that the same command with the same folder goes on, and exports the model."""
+    """Keeps the state of the run, so that the same command goes on, and exports the model."""
 
     def __init__(
         self,
@@ -152,23 +186,30 @@ class Checkpoint(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes over the stored state, now that the optimisers exist."""
         if self.state is not None:
-            pl_module.load_training_state(self.state)
+            cast(Resumable, pl_module).load_training_state(self.state)
             self.state = None
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Saves when it is time."""
-        if int(pl_module.step) % self.every_steps == 0:
+        if steps_done(pl_module) % self.every_steps == 0:
             self._save(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves at the end. A run stopped inside a step is not saved: it goes on from the last state."""
+        """Saves at the end. A run stopped inside a step goes on from the last state."""
         self._save(pl_module)
 
-    def _save(self, module: Any) -> None:  # noqa: ANN401  Resumable and LightningModule
+    def _save(self, module: Any) -> None:
         self.export(self.folder)
-        write_state(self.folder / STATE_FILE, {**module.training_state(), "facts": dict(self.facts)})
+        write_state(
+            self.folder / STATE_FILE, {**module.training_state(), "facts": dict(self.facts)}
+        )
 
 
 def stored_state(folder: Path) -> dict[str, Any] | None:
@@ -182,7 +223,7 @@ def stored_state(folder: Path) -> dict[str, Any] | None:
 
 
 def trim_metrics(path: Path, step: int) -> None:
-    """Drops the rows of metrics.csv from `step` on: a run that goes on from there writes them again."""
+    """Drops the rows of metrics.csv from `step` on, which a resumed run writes again."""
     if not path.is_file():
         return
     with path.open(newline="") as file:

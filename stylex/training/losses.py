@@ -1,7 +1,9 @@
 """Losses of GAN and StylEx training, as pure functions.
 
-Sources: Goodfellow et al. 2014 (non-saturating loss); Mescheder et al. 2018, arXiv:1801.04406 (R1); Karras et al.
-2020, arXiv:1912.04958, section 3.2 (path length); Lang et al. 2021, arXiv:2104.13369 (reconstruction and classifier).
+Sources: Goodfellow et al. 2014 (non-saturating loss); Mescheder et al. 2018, arXiv:1801.04406
+    (R1); Karras et al.
+2020, arXiv:1912.04958, section 3.2 (path length); Lang et al. 2021, arXiv:2104.13369
+(reconstruction and classifier).
 """
 
 from collections.abc import Sequence
@@ -45,11 +47,14 @@ def path_lengths(
 
     Args:
         images: Generated from `latents`, with a graph.
-        latents: One latent per layer, requiring gradients; the norm is the root of the mean over layers.
+        latents: One latent per layer, requiring gradients; the norm is the root of the mean over
+            layers.
         noise: y, standard normal; it is divided by the root of the number of pixels here.
     """
     pixels = images.shape[2] * images.shape[3]
-    (gradient,) = torch.autograd.grad((images * noise).sum() / pixels**0.5, latents, create_graph=True)
+    (gradient,) = torch.autograd.grad(
+        (images * noise).sum() / pixels**0.5, latents, create_graph=True
+    )
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
@@ -66,30 +71,37 @@ def classifier_divergence(original: Logits, generated: Logits) -> Scalar:
         generated: Logits of their reconstructions.
     """
     return F.kl_div(
-        generated.log_softmax(dim=1), original.log_softmax(dim=1), log_target=True, reduction="batchmean"
+        generated.log_softmax(dim=1),
+        original.log_softmax(dim=1),
+        log_target=True,
+        reduction="batchmean",
     )
 
 
 def perceptual_distance(
     original: Sequence[Float[Tensor, "b ..."]], generated: Sequence[Float[Tensor, "b ..."]]
 ) -> Scalar:
-    """Squared distance of features normalised to length 1 over channels, mean over places, summed over layers.
+    """Squared distance of features of length 1 over channels, mean over places, sum over layers.
 
     This is the form of LPIPS (Zhang et al. 2018, arXiv:1801.03924) without its calibrated weights.
     """
     return torch.stack(
         [
-            (F.normalize(a, dim=1, eps=1e-8) - F.normalize(b, dim=1, eps=1e-8)).square().sum(dim=1).mean()
+            (F.normalize(a, dim=1, eps=1e-8) - F.normalize(b, dim=1, eps=1e-8))
+            .square()
+            .sum(dim=1)
+            .mean()
             for a, b in zip(original, generated, strict=True)
         ]
     ).sum()
 
 
 def style_deviation(styles: Styles, sizes: Sequence[int]) -> Scalar:
-    """Mean absolute deviation of style coordinates from their batch mean, in units of their layer's size.
+    """Mean absolute deviation of style coordinates from their batch mean, per layer's size.
 
-    Demodulation makes a layer blind to the common scale of its styles, so each layer is divided by its own root mean
-    square. As a penalty it lets an image differ from the mean in few coordinates, by much, rather than in many.
+    Demodulation makes a layer blind to the common scale of its styles, so each layer is divided by
+    its own root mean square. As a penalty it lets an image differ from the mean in few
+    coordinates, by much, rather than in many.
 
     Args:
         styles: Of a batch.

@@ -1,8 +1,10 @@
 """The StylEx training recipe.
 
-A step is one batch of real images through all its phases: generator (with encoder), path length every few steps,
-discriminator, R1 every few steps, running averages. Even steps take the noise path, odd ones the encoder path.
-Sources: Lang et al. 2021 (arXiv:2104.13369); Karras et al. 2020 (arXiv:1912.04958) for the regularisation.
+A step is one batch of real images through all its phases: generator (with encoder), path length
+every few steps, discriminator, R1 every few steps, running averages. Even steps take the noise
+path, odd ones the encoder path.
+Sources: Lang et al. 2021 (arXiv:2104.13369); Karras et al. 2020 (arXiv:1912.04958) for the
+    regularisation.
 """
 
 import copy
@@ -19,7 +21,7 @@ from stylex.gan.residual import Discriminator
 from stylex.model import StylEx
 from stylex.training import losses
 from stylex.training.perceptual import PerceptualDistance
-from stylex.types import Images, Labels, Latents, Probabilities
+from stylex.types import Images, Labels, Probabilities
 
 LayerLatents = Float[Tensor, "b l d"]
 OPTIMISERS = ("generator", "encoder", "discriminator")
@@ -36,6 +38,8 @@ class StylExModule(LightningModule):
         path_mean: Running mean of the path lengths.
     """
 
+    path_mean: Tensor
+
     def __init__(
         self, model: StylEx, discriminator: Discriminator, settings: Mapping[str, Any], seed: int
     ) -> None:
@@ -44,7 +48,8 @@ class StylExModule(LightningModule):
         Args:
             model: The model to train.
             discriminator: Its judge.
-            settings: The configuration's `training` group; see configs/training/stylex.yaml for each key's meaning.
+            settings: The configuration's `training` group; see configs/training/stylex.yaml for
+                each key's meaning.
             seed: Of latents, noise and hidden probabilities; each step draws from (seed, step).
         """
         super().__init__()
@@ -63,7 +68,7 @@ class StylExModule(LightningModule):
         self.register_buffer("path_mean", torch.zeros(()))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for generator and mapping, for the encoder, and for the discriminator, corrected for lazy phases."""
+        """Adam for generator with mapping, encoder, discriminator; corrected for lazy phases."""
         generator = [*self.model.generator.parameters(), *self.model.mapping.parameters()]
         settings = self.settings
         return [
@@ -73,16 +78,19 @@ class StylExModule(LightningModule):
         ]
 
     def _adam(
-        self, parameters: Iterator[nn.Parameter] | list[nn.Parameter], factor: float, interval: int | None
+        self,
+        parameters: Iterator[nn.Parameter] | list[nn.Parameter],
+        factor: float,
+        interval: int | None,
     ) -> torch.optim.Optimizer:
         """Adam that makes k + 1 updates where k were meant, if a lazy phase follows every k-th."""
         ratio = 1.0 if interval is None else interval / (interval + 1)
         rate = self.settings["learning_rate"] * factor * ratio
-        betas = tuple(float(beta) ** ratio if beta else 0.0 for beta in self.settings["betas"])
-        return torch.optim.Adam(parameters, rate, betas=betas, eps=1e-8)
+        first, second = (float(beta) ** ratio if beta else 0.0 for beta in self.settings["betas"])
+        return torch.optim.Adam(parameters, rate, betas=(first, second), eps=1e-8)
 
     def takes_encoder_path(self, step: int) -> bool:
-        """Whether a step takes the encoder path: odd ones do, and all of them without a noise path."""
+        """Whether a step takes the encoder path: odd ones do; all do without a noise path."""
         return step % 2 == 1 or not self.settings["noise_path"]
 
     def training_step(self, batch: tuple[Images, Labels], batch_idx: int) -> dict[str, Tensor]:
@@ -111,7 +119,9 @@ class StylExModule(LightningModule):
                 real, false = self.discriminator(x, p), self.discriminator(fake, p)
                 loss = losses.discriminator_adversarial(real, false)
                 score = real.detach().sigmoid().mean()
-                self._backward({"discriminator": (1.0, loss), "real_score": (0.0, score)}, len(chunks), terms)
+                self._backward(
+                    {"discriminator": (1.0, loss), "real_score": (0.0, score)}, len(chunks), terms
+                )
         if self.step % self.settings["r1_interval"] == 0:
             with self._phase("discriminator"):
                 for x, p in zip(chunks, probabilities, strict=True):
@@ -127,21 +137,22 @@ class StylExModule(LightningModule):
     def _noise_terms(
         self, images: Images, probabilities: Probabilities, random: torch.Generator
     ) -> tuple[Images, dict[str, tuple[float, Tensor]]]:
-        """Adversarial loss alone, on images of random latents with the real images' probabilities."""
+        """Adversarial loss alone: random latents with the real images' probabilities."""
         fake = self.model.generator(self._sample(probabilities, random), noise=random)
         judged = self.discriminator(fake, probabilities)
-        return fake, {"adversarial": (self.weights["adversarial"], losses.generator_adversarial(judged))}
+        return fake, {
+            "adversarial": (self.weights["adversarial"], losses.generator_adversarial(judged))
+        }
 
     def _encoder_terms(
         self, images: Images, probabilities: Probabilities, random: torch.Generator
     ) -> tuple[Images, dict[str, tuple[float, Tensor]]]:
-        """Adversarial, reconstruction and classifier losses on reconstructions of the real images."""
+        """Adversarial, reconstruction and classifier losses on reconstructions."""
         model, weights = self.model, self.weights
         with torch.no_grad():
             logits, features = model.classifier.features(images)
         code = model.encoder(images)
-        hide = torch.rand(len(images), 1, generator=random, device=self.device)
-        shown = torch.where(hide < self.settings["hidden_share"], model.hidden(probabilities), probabilities)
+        shown = self._partly_hidden(probabilities, random)
         styles = model.generator.styles(torch.cat((code, shown), dim=1))
         fake = model.generator.synthesis(styles, noise=random)
         fake_logits, fake_features = model.classifier.features(fake)
@@ -153,13 +164,25 @@ class StylExModule(LightningModule):
             "image_l1": (weights["image_l1"], (images - fake).abs().mean()),
             "perceptual": (weights["perceptual"], distance),
             "latent_l1": (weights["latent_l1"], (code - model.encoder(fake)).abs().mean()),
-            "classifier_kl": (weights["classifier_kl"], losses.classifier_divergence(logits, fake_logits)),
+            "classifier_kl": (
+                weights["classifier_kl"],
+                losses.classifier_divergence(logits, fake_logits),
+            ),
             "style_deviation": (
                 weights["style_deviation"],
                 losses.style_deviation(styles, model.generator.layout.sizes),
             ),
             "agreement": (0.0, agreement),
         }
+
+    def _partly_hidden(
+        self, probabilities: Probabilities, random: torch.Generator
+    ) -> Probabilities:
+        """Hides the appended probabilities of some images behind equal or another image's."""
+        hide = torch.rand(len(probabilities), 1, generator=random, device=self.device)
+        others = self.settings["hidden_by"] == "others"
+        instead = probabilities.roll(1, dims=0) if others else self.model.hidden(probabilities)
+        return torch.where(hide < self.settings["hidden_share"], instead, probabilities)
 
     def _path_length(
         self, probabilities: Probabilities, random: torch.Generator
@@ -176,12 +199,17 @@ class StylExModule(LightningModule):
         return {"path_length": (factor, losses.path_length_penalty(lengths, mean))}
 
     def _sample(self, probabilities: Probabilities, random: torch.Generator) -> LayerLatents:
-        """Random latents, one per layer; some images change theirs at a random layer (style mixing)."""
+        """Random latents, one per layer; some change at a random layer (style mixing)."""
         count, layers = len(probabilities), self.model.generator.num_latents
         shape = (2 * count, self.model.mapping.latent_dim)
-        first, second = self.model.mapping(torch.randn(shape, generator=random, device=self.device)).split(count)
+        first, second = self.model.mapping(
+            torch.randn(shape, generator=random, device=self.device)
+        ).split(count)
         cutoff = torch.randint(1, layers, (count, 1), generator=random, device=self.device)
-        mixed = torch.rand(count, 1, generator=random, device=self.device) < self.settings["style_mixing"]
+        mixed = (
+            torch.rand(count, 1, generator=random, device=self.device)
+            < self.settings["style_mixing"]
+        )
         from_second = mixed & (torch.arange(layers, device=self.device) >= cutoff)  # [b l]
         chosen = torch.where(from_second[:, :, None], second[:, None], first[:, None])
         return torch.cat((chosen, probabilities[:, None].expand(-1, layers, -1)), dim=2)
@@ -189,7 +217,7 @@ class StylExModule(LightningModule):
     def _backward(
         self, parts: Mapping[str, tuple[float, Tensor]], num_chunks: int, terms: dict[str, Tensor]
     ) -> None:
-        """Backpropagates the weighted sum of a chunk's terms and adds their plain values to `terms`."""
+        """Backpropagates a chunk's weighted terms and adds their plain values to `terms`."""
         total = torch.stack([factor * value for factor, value in parts.values() if factor]).sum()
         self.manual_backward(total / num_chunks)
         for name, (_, value) in parts.items():
@@ -198,7 +226,7 @@ class StylExModule(LightningModule):
     @contextmanager
     def _phase(self, *names: str) -> Iterator[None]:
         """Lets only the named networks learn, and takes their optimisers' step at the end."""
-        optimisers = dict(zip(OPTIMISERS, self.optimizers(use_pl_optimizer=False), strict=True))
+        optimisers = dict(zip(OPTIMISERS, self._optimisers(), strict=True))
         for name, optimiser in optimisers.items():
             for group in optimiser.param_groups:
                 for parameter in group["params"]:
@@ -208,9 +236,17 @@ class StylExModule(LightningModule):
         for name in names:
             optimisers[name].step()
 
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        """In the order of OPTIMISERS, without Lightning's wrapping."""
+        found = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(found, list)
+        return found
+
     def _update_average(self, batch_size: int) -> None:
         seen = (self.step + 1) * batch_size
-        half_life = min(self.settings["average_half_life_kimg"] * 1000, self.settings["average_ramp"] * seen)
+        half_life = min(
+            self.settings["average_half_life_kimg"] * 1000, self.settings["average_ramp"] * seen
+        )
         decay = 0.5 ** (batch_size / half_life)
         with torch.no_grad():
             for name in ("encoder", "mapping", "generator"):
@@ -222,7 +258,7 @@ class StylExModule(LightningModule):
         return {
             "step": self.step,
             "networks": {k: v for k, v in self.state_dict().items() if "classifier." not in k},
-            "optimisers": [o.state_dict() for o in self.optimizers(use_pl_optimizer=False)],
+            "optimisers": [o.state_dict() for o in self._optimisers()],
         }
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
@@ -231,5 +267,5 @@ class StylExModule(LightningModule):
         own = {k for k in self.state_dict() if "classifier." not in k}
         assert own == set(state["networks"])
         self.load_state_dict(state["networks"], strict=False)
-        for optimiser, stored in zip(self.optimizers(use_pl_optimizer=False), state["optimisers"], strict=True):
+        for optimiser, stored in zip(self._optimisers(), state["optimisers"], strict=True):
             optimiser.load_state_dict(stored)

@@ -20,8 +20,8 @@ class PerceptualDistance(nn.Module):
         """Chooses the features.
 
         Args:
-            kind: `classifier` takes its `feature_layers`; `lpips` takes AlexNet through torchmetrics, whose
-                weights must be on disk; `none` always gives 0.
+            kind: `classifier` takes its `feature_layers`; `lpips` takes AlexNet through
+                torchmetrics, whose weights must be on disk; `none` always gives 0.
             classifier: The classifier under explanation.
 
         Raises:
@@ -33,7 +33,8 @@ class PerceptualDistance(nn.Module):
             raise InputError(f"training.perceptual must be classifier, lpips or none, got '{kind}'")
         if kind == "classifier" and not classifier.feature_layers:
             raise InputError(
-                "training.perceptual=classifier needs classifier.feature_layers, got an empty list; "
+                "training.perceptual=classifier needs classifier.feature_layers, got an empty "
+                "list; "
                 "name some layers or give training.perceptual=none"
             )
         # In a list, so that the weights stay out of the module's state.
@@ -72,7 +73,8 @@ def _load_lpips() -> nn.Module:
     cached = Path(torch.hub.get_dir()) / "checkpoints"
     if not list(cached.glob("alexnet-owt-*.pth")):
         raise InputError(
-            f"training.perceptual=lpips needs torchvision's AlexNet weights on disk, got no alexnet-owt-*.pth in "
+            "training.perceptual=lpips needs torchvision's AlexNet weights on disk, got no "
+            "alexnet-owt-*.pth in "
             f"'{cached}'; put the file there or give training.perceptual=classifier"
         )
     try:

@@ -1,0 +1,156 @@
+"""Numbers and captions in words, the same in pictures and on the page."""
+
+from stylex.estimates import Estimate
+from stylex.report.results import Attribute, Results
+
+ABSENT = "not measured"
+
+
+def percent(share: float | None) -> str:
+    """A share as a whole percentage; what is nearly none or nearly all is not rounded to it."""
+    if share is None:
+        return ABSENT
+    if 0 < share < 0.005:
+        return "<1%"
+    if 0.995 <= share < 1:
+        return ">99%"
+    return f"{share:.0%}"
+
+
+def logits(change: float | None) -> str:
+    """A change of a logit with its sign."""
+    return ABSENT if change is None else f"{change:+.2f}".replace("-", "−")
+
+
+def times(strength: float) -> str:
+    """A strength as a factor."""
+    return f"×{strength:g}"
+
+
+def percent_interval(estimate: Estimate) -> str:
+    """The 95 % interval of a share; empty when there is none."""
+    if estimate.interval is None:
+        return ""
+    low, high = estimate.interval
+    return f"{percent(low)} to {percent(high)}"
+
+
+def logits_interval(estimate: Estimate) -> str:
+    """The 95 % interval of a mean; empty when there is none."""
+    if estimate.interval is None:
+        return ""
+    low, high = estimate.interval
+    return f"{logits(low)} to {logits(high)}"
+
+
+def count(estimate: Estimate) -> str:
+    """A share as a number of images and its denominator."""
+    if estimate.value is None:
+        return ABSENT
+    return f"{round(estimate.value * estimate.num_images)} of {estimate.num_images}"
+
+
+def yes_no(estimate: Estimate) -> str:
+    """A share of one image."""
+    return ABSENT if estimate.value is None else "yes" if estimate.value > 0.5 else "no"
+
+
+def first(number: int) -> str:
+    """The ranks of the first attributes."""
+    if number <= 2:
+        return ("#1", "#1 and #2")[number - 1]
+    return f"#1 to #{number}"
+
+
+def move(results: Results) -> str:
+    """From which class to which, and for which image if it is one."""
+    classes = f"{results.source or 'any other class'} → {results.target}"
+    image = results.explained_image
+    return classes if image is None else f"image {image} · {classes}"
+
+
+def edit(attribute: Attribute) -> str:
+    """An attribute's rank, coordinate and direction."""
+    return f"#{attribute.rank} · {attribute.name} → {attribute.direction}"
+
+
+def together(results: Results) -> str:
+    """Which attributes are changed together."""
+    if results.num_together == 1:
+        return "#1 alone"
+    if results.subset is not None:
+        return f"{first(results.num_together)} together"
+    return f"all {results.num_together} together"
+
+
+def attribute_caption(results: Results, attribute: Attribute) -> str:
+    """The caption of an attribute's pictures, with the strength that they are drawn at."""
+    return f"{move(results)} · {edit(attribute)} · strength {times(results.shown_strength)}"
+
+
+def together_caption(results: Results) -> str:
+    """The caption of the pictures of all attributes, with the strength that they are drawn at."""
+    return f"{move(results)} · {together(results)} · strength {times(results.strength)}"
+
+
+def attribute_finding(results: Results, attribute: Attribute) -> str:
+    """An attribute's effect and flips, with the strength that they are measured at."""
+    effect, flips, at = attribute.effect, attribute.flips, times(results.strength)
+    if results.is_one_image:
+        return (
+            f"effect {logits(effect.value)} logits · flips alone: {yes_no(flips)} · "
+            f"measured at strength {at}"
+        )
+    return (
+        f"mean effect {logits(effect.value)} logits (95% interval {logits_interval(effect)}) · "
+        f"flips alone {percent(flips.value)} ({count(flips)}, {percent_interval(flips)}) · "
+        f"measured at strength {at} on {effect.num_images} images not selected on"
+    )
+
+
+def together_finding(results: Results) -> str:
+    """What changing the attributes together does to the decision."""
+    share = results.sufficiency.get(results.num_together)
+    if share is None:
+        return ABSENT
+    if results.is_one_image:
+        return f"flips the decision: {yes_no(share)}"
+    return (
+        f"flips {percent(share.value)} ({count(share)}, 95% interval {percent_interval(share)}) "
+        "of images not selected on"
+    )
+
+
+def attribute_lines(results: Results, attribute: Attribute) -> tuple[str, ...]:
+    """What stands beside an attribute's pictures in the overview."""
+    effect, flips = attribute.effect, attribute.flips
+    if results.is_one_image:
+        return edit(attribute), f"{logits(effect.value)} logits", f"flips alone: {yes_no(flips)}"
+    return (
+        edit(attribute),
+        f"{logits(effect.value)} logits ({logits_interval(effect)})",
+        f"flips alone {percent(flips.value)} ({count(flips)})",
+    )
+
+
+def overview_caption(results: Results) -> str:
+    """The caption of the overview, with the strength that its pictures are drawn at."""
+    return (
+        f"What makes the classifier say {results.target} · {move(results)} · "
+        f"each attribute alone at strength {times(results.shown_strength)}"
+    )
+
+
+def overview_legend(results: Results) -> str:
+    """How to read the overview, with the strength that its numbers are measured at."""
+    held = results.attributes[0].effect.num_images if results.attributes else 0
+    measured = (
+        f"effect and flip measured at strength {times(results.strength)}"
+        if results.is_one_image
+        else f"mean effect (95% interval) and flips measured at strength {times(results.strength)} "
+        f"on {held} images not selected on"
+    )
+    return (
+        f"Pairs: original, changed · number in the corner: probability of {results.target} · "
+        f"{measured}"
+    )

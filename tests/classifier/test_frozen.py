@@ -1,0 +1,481 @@
+"""The classifier's contract: what goes in, what comes out, what can be got wrong."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stylex.artifacts import write_tensors
+from stylex.classifier.frozen import (
+    Adapter,
+    FrozenClassifier,
+    build_adapter,
+    build_classifier,
+    build_network,
+    load_weights,
+)
+from stylex.types import Images, InputError
+
+# TorchScript files are read for those who have some; torch itself calls the format deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+
+
+def adapter(**changes: object) -> Adapter:
+    declared = {
+        "input_resolution_px": 8,
+        "input_channels": 1,
+        "input_range": [-1.0, 1.0],
+        "mean": [0.0],
+        "std": [1.0],
+    }
+    return Adapter(**{**declared, **changes})
+
+
+def network(num_outputs: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()).append(
+        nn.Linear(4 * 36, num_outputs)
+    )
+
+
+def classifier(
+    net: nn.Module | None = None, names: tuple[str, ...] = ("a", "b", "c"), **declared: object
+) -> FrozenClassifier:
+    return FrozenClassifier(net or network(len(names)), adapter(**declared), names, [])
+
+
+def images(count: int = 4, channels: int = 1, side: int = 8) -> Images:
+    return torch.rand(count, channels, side, side) * 2 - 1
+
+
+class OneLogit(nn.Module):
+    """Says z for an image whose mean is z; the output is [b] or [b 1]."""
+
+    def __init__(self, keep_axis: bool) -> None:
+        super().__init__()
+        self.keep_axis = keep_axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns one number per image."""
+        return x.mean(dim=(1, 2, 3))[:, None] if self.keep_axis else x.mean(dim=(1, 2, 3))
+
+
+# Frozen ------------------------------------------------------------------------------------------
+
+
+def test_a_frozen_classifier_stays_in_eval_mode_whatever_is_asked_for() -> None:
+    net = network().train()
+
+    frozen = classifier(net)
+    frozen.train()
+    nn.Sequential(frozen).train()
+
+    assert not any(module.training for module in frozen.modules())
+    before = net[1].running_mean.clone()
+    frozen(images())
+    assert torch.equal(net[1].running_mean, before)
+
+
+def test_a_frozen_classifier_has_no_gradients_but_passes_them_on_to_images() -> None:
+    frozen, x = classifier(), images().requires_grad_()
+
+    frozen(x).square().sum().backward()
+
+    assert all(not p.requires_grad and p.grad is None for p in frozen.parameters())
+    assert float(x.grad.abs().max()) > 0
+
+
+# Logits ------------------------------------------------------------------------------------------
+
+
+def test_logits_of_many_classes_are_the_networks_own_on_adapted_images() -> None:
+    net, x = network(), images()
+    frozen = classifier(net, mean=[0.2], std=[0.5])
+
+    expected = net.eval()((x - 0.2) / 0.5)
+
+    torch.testing.assert_close(frozen(x), expected)
+    probabilities = expected.exp() / expected.exp().sum(dim=1, keepdim=True)
+    torch.testing.assert_close(frozen.probabilities(x), probabilities)
+    assert frozen.num_classes == 3
+
+
+@pytest.mark.parametrize("keep_axis", [False, True])
+def test_one_logit_becomes_two_whose_softmax_is_its_sigmoid(keep_axis: bool) -> None:
+    frozen, x = classifier(OneLogit(keep_axis), ("no", "yes")), images()
+    z = x.mean(dim=(1, 2, 3))
+
+    torch.testing.assert_close(frozen(x), torch.stack((-z / 2, z / 2), dim=1))
+    torch.testing.assert_close(frozen.probabilities(x)[:, 1], 1 / (1 + (-z).exp()))
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_either_logit_of_the_one_logit_case_can_be_moved_by_the_image(k: int) -> None:
+    frozen, x = classifier(OneLogit(True), ("no", "yes")), images().requires_grad_()
+
+    (gradient,) = torch.autograd.grad(frozen(x)[:, k].sum(), x)
+
+    torch.testing.assert_close(gradient, torch.full_like(x, (1 if k else -1) / 2 / 64))
+
+
+@pytest.mark.parametrize(
+    ("net", "names", "shape"),
+    [
+        (network(4), ("a", "b", "c"), r"\(4, 4\)"),
+        (network(1), ("a", "b", "c"), r"\(4, 1\)"),
+        (OneLogit(False), ("a", "b", "c"), r"\(4, 1\)"),
+        (nn.Identity(), ("a",), r"\(4, 1, 8, 8\)"),
+    ],
+)
+def test_an_output_that_does_not_fit_the_class_names_is_refused(
+    net: nn.Module, names: tuple[str, ...], shape: str
+) -> None:
+    with pytest.raises(InputError, match=rf"one logit per class \({len(names)}: .*shape {shape}"):
+        classifier(net, names)(images())
+
+
+# Adapter -----------------------------------------------------------------------------------------
+
+
+def test_images_in_minus_one_to_one_are_brought_to_the_declared_range_then_normalised() -> None:
+    adapt = adapter(
+        input_channels=3, input_range=[0.0, 255.0], mean=[1.0, 2.0, 3.0], std=[10.0, 20.0, 30.0]
+    )
+    x = images(2, 3)
+
+    found = adapt(x)
+
+    for c in range(3):
+        expected = ((x[:, c] + 1) / 2 * 255 - (c + 1)) / (10 * (c + 1))
+        torch.testing.assert_close(found[:, c], expected)
+
+
+def test_black_and_white_reach_the_ends_of_the_declared_range() -> None:
+    adapt = adapter(input_range=[-0.5, 2.0])
+    black, white = -torch.ones(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+
+    assert float(adapt(black).unique()) == -0.5
+    assert float(adapt(white).unique()) == 2.0
+
+
+def test_one_mean_and_deviation_hold_for_all_channels() -> None:
+    x = images(2, 3)
+
+    found = adapter(input_channels=3, mean=[0.25], std=[0.5])(x)
+
+    torch.testing.assert_close(found, (x - 0.25) / 0.5)
+
+
+def test_one_channel_is_repeated_and_three_are_averaged_to_what_the_network_takes() -> None:
+    grey, colour = images(2, 1), images(2, 3)
+
+    torch.testing.assert_close(adapter(input_channels=3)(grey), torch.cat([grey] * 3, dim=1))
+    mean = (colour[:, :1] + colour[:, 1:2] + colour[:, 2:]) / 3
+    torch.testing.assert_close(adapter(input_channels=1)(colour), mean)
+    assert torch.equal(adapter(input_channels=3)(colour), colour)
+
+
+@pytest.mark.parametrize("side", [4, 16])
+def test_images_are_resized_to_the_declared_resolution_and_a_constant_stays_one(side: int) -> None:
+    found = adapter()(torch.full((2, 1, side, side), 0.3))
+
+    torch.testing.assert_close(found, torch.full((2, 1, 8, 8), 0.3))
+
+
+def test_enlarging_is_bilinear() -> None:
+    ramp = (torch.arange(4) + 0.5).expand(1, 1, 4, 4) / 4
+
+    found = adapter()(ramp)
+
+    centres = (torch.arange(8) + 0.5) / 8
+    expected = centres.clamp(0.125, 0.875).expand(1, 1, 8, 8)  # the border pixel goes on outside
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_network_that_takes_what_we_have_gets_it_unchanged() -> None:
+    x = images()
+
+    torch.testing.assert_close(adapter()(x), x)
+
+
+def test_the_adapter_passes_gradients_on() -> None:
+    x = images(1, 3, 16).requires_grad_()
+
+    adapter(mean=[0.5], std=[0.5])(x).sum().backward()
+
+    assert int((x.grad == 0).sum()) == 0
+
+
+@pytest.mark.parametrize("bounds", [[1.0, 0.0], [1.0, 1.0]])
+def test_a_range_that_does_not_rise_is_refused(bounds: list[float]) -> None:
+    with pytest.raises(InputError, match=r"input_range must be \(low, high\), got \(1.0, "):
+        adapter(input_range=bounds)
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_as_many_values_as_channels_or_one_are_taken(name: str) -> None:
+    with pytest.raises(InputError, match=rf"classifier.{name} must have .* channel \(3\), got 2"):
+        adapter(input_channels=3, **{name: [0.5, 0.5]})
+
+
+def test_a_configurations_declaration_builds_the_adapter(tiny_config: dict[str, Any]) -> None:
+    spec = {**tiny_config["classifier"], "input_range": [0.0, 1.0], "mean": [0.5], "std": [0.25]}
+    x = images(2, 1, 16)
+
+    torch.testing.assert_close(build_adapter(spec)(x), ((x + 1) / 2 - 0.5) / 0.25)
+
+
+# Features ----------------------------------------------------------------------------------------
+
+
+def test_features_are_the_named_layers_outputs_in_the_order_of_their_names() -> None:
+    net, x = network(), images()
+    frozen = FrozenClassifier(net, adapter(), ("a", "b", "c"), ["2", "0"])
+
+    logits, features = frozen.features(x)
+
+    torch.testing.assert_close(logits, net(x))
+    torch.testing.assert_close(features[0], net[2](net[1](net[0](x))))
+    torch.testing.assert_close(features[1], net[0](x))
+    assert len(features) == 2
+
+
+def test_a_layer_may_lie_inside_another() -> None:
+    inner = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    frozen = FrozenClassifier(nn.Sequential(inner), adapter(), ("a", "b", "c"), ["0.0"])
+    x = images()
+
+    assert torch.equal(frozen.features(x)[1][0], x.flatten(1))
+
+
+def test_features_leave_no_hook_behind_even_when_the_network_fails() -> None:
+    net = network()
+    frozen = FrozenClassifier(net, adapter(), ("a", "b", "c"), ["0"])
+    frozen.features(images())
+    assert not net[0]._forward_hooks
+
+    net[4] = nn.Linear(7, 3)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        frozen.features(images())
+
+    assert not net[0]._forward_hooks
+
+
+def test_features_keep_the_graph_to_the_images() -> None:
+    frozen = FrozenClassifier(network(), adapter(), ("a", "b", "c"), ["0"])
+    x = images().requires_grad_()
+
+    frozen.features(x)[1][0].sum().backward()
+
+    assert float(x.grad.abs().max()) > 0
+
+
+def test_a_feature_layer_that_the_network_lacks_is_refused_with_those_that_it_has() -> None:
+    with pytest.raises(InputError, match=r"got 'stage9'; its top-level ones are 0, 1, 2, 3, 4"):
+        FrozenClassifier(network(), adapter(), ("a", "b", "c"), ["0", "stage9"])
+
+
+# Fingerprint -------------------------------------------------------------------------------------
+
+
+def test_equal_classifiers_have_equal_fingerprints_and_running_one_changes_nothing() -> None:
+    first, second = classifier(network()), classifier(network())
+    assert first.fingerprint() != second.fingerprint()
+
+    second.network.load_state_dict(first.network.state_dict())
+    second(images())
+
+    assert first.fingerprint() == second.fingerprint()
+
+
+def test_a_fingerprint_changes_with_one_weight_or_buffer() -> None:
+    frozen = classifier()
+    seen = {frozen.fingerprint()}
+
+    with torch.no_grad():
+        for tensor in (frozen.network[0].weight, frozen.network[1].running_mean):
+            tensor.view(-1)[0] += 1e-6
+            seen.add(frozen.fingerprint())
+
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_resolution_px": 16},
+        {"input_channels": 3},
+        {"input_range": [0.0, 1.0]},
+        {"mean": [0.1]},
+        {"std": [0.5]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_fingerprint_changes_with_the_declaration(change: dict[str, Any]) -> None:
+    net = network()
+
+    assert classifier(net, **change).fingerprint() != classifier(net).fingerprint()
+
+
+def test_a_fingerprint_changes_with_the_order_of_the_class_names() -> None:
+    net = network()
+
+    assert classifier(net, ("a", "b", "c")).fingerprint() != (
+        classifier(net, ("b", "a", "c")).fingerprint()
+    )
+
+
+def test_a_fingerprint_does_not_depend_on_the_feature_layers() -> None:
+    net = network()
+    with_features = FrozenClassifier(net, adapter(), ("a", "b", "c"), ["0"])
+
+    assert with_features.fingerprint() == classifier(net).fingerprint()
+
+
+def test_a_fingerprint_reads_every_type_of_number() -> None:
+    def half(value: float) -> nn.Module:
+        net = network()
+        net.load_state_dict({k: torch.zeros_like(v) for k, v in net.state_dict().items()})
+        net[0].bias.data = torch.full((4,), value, dtype=torch.bfloat16)
+        return net
+
+    assert classifier(half(1.0)).fingerprint() != classifier(half(1.5)).fingerprint()
+    assert len(classifier(half(1.0)).fingerprint()) == len(hashlib.md5().hexdigest()) // 2
+
+
+# Where networks come from ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".pt", ".ts", ".torchscript"])
+def test_a_torchscript_file_becomes_a_classifier(ending: str, tmp_path: Path) -> None:
+    net, x = network().eval(), images()
+    path = tmp_path / f"net{ending}"
+    torch.jit.trace(net, x).save(path)
+
+    frozen = classifier(build_network(str(path), {}))
+
+    torch.testing.assert_close(frozen(x), net(x))
+    assert frozen.fingerprint() == classifier(net).fingerprint()
+
+
+def test_feature_layers_of_a_torchscript_network_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    torch.jit.trace(network().eval(), images()).save(path)
+    loaded = build_network(str(path), {})
+
+    with pytest.raises(InputError, match="must be empty for a TorchScript network, .* got"):
+        FrozenClassifier(loaded, adapter(), ("a", "b", "c"), ["0"])
+
+
+def test_a_factory_gets_the_arguments_and_the_number_of_classes(
+    tiny_config: dict[str, Any],
+) -> None:
+    spec = tiny_config["classifier"]
+    spec["arguments"]["width"] = 6
+
+    frozen = build_classifier(spec, ["a", "b", "c", "d", "e"])
+
+    assert type(frozen.network).__name__ == "SmallCNN"
+    assert frozen.network.head.weight.shape == (5, 4 * 6)
+    assert frozen(images(2, 1, 16)).shape == (2, 5)
+    assert spec["arguments"]["num_classes"] is None  # the configuration is left as it was
+
+
+def test_a_number_of_outputs_that_is_given_is_kept(tiny_config: dict[str, Any]) -> None:
+    spec = tiny_config["classifier"]
+    spec["arguments"]["num_classes"] = 1
+
+    assert build_classifier(spec, ["no", "yes"])(images(2, 1, 16)).shape == (2, 2)
+
+
+def test_torchvisions_resnet18_gets_as_many_outputs_as_there_are_classes() -> None:
+    spec = {
+        "network": "torchvision.models:resnet18",
+        "arguments": {"num_classes": None},
+        "weights": None,
+        "input_resolution_px": 32,
+        "input_channels": 3,
+        "input_range": [0.0, 1.0],
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "feature_layers": ["layer1", "layer2", "layer3"],
+    }
+
+    frozen = build_classifier(spec, ["a", "b", "c", "d"])
+    logits, features = frozen.features(images(2, 1, 16))
+
+    assert logits.shape == (2, 4)
+    assert [f.shape[1] for f in features] == [64, 128, 256]
+
+
+def test_weights_are_read_from_a_file(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    spec = tiny_config["classifier"]
+    first = build_classifier(spec, ["a", "b", "c"])
+    write_tensors(tmp_path / "weights.safetensors", first.network.state_dict())
+
+    second = build_classifier(
+        {**spec, "weights": str(tmp_path / "weights.safetensors")}, ["a", "b", "c"]
+    )
+
+    assert second.fingerprint() == first.fingerprint()
+
+
+# What can be got wrong ---------------------------------------------------------------------------
+
+
+def test_a_torchscript_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="must be an existing TorchScript file, got '.*none.pt'"):
+        build_network(str(tmp_path / "none.pt"), {})
+
+
+def test_a_truncated_torchscript_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    torch.jit.trace(network().eval(), images()).save(path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+    with pytest.raises(InputError, match="must be a readable TorchScript file, got '.*net.pt'"):
+        build_network(str(path), {})
+
+
+@pytest.mark.parametrize(
+    "source", ["no.such.package:factory", "torchvision.models:no_such", "torchvision.models", ""]
+)
+def test_a_factory_that_is_not_there_is_refused(source: str) -> None:
+    with pytest.raises(InputError, match=f"package.module:factory or a Torch.*, got '{source}'"):
+        build_network(source, {})
+
+
+def test_arguments_that_the_factory_does_not_take_are_refused() -> None:
+    with pytest.raises(InputError, match="arguments must fit torch.nn:Flatten, got {'colour': 3}"):
+        build_network("torch.nn:Flatten", {"colour": 3})
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="classifier.weights must be an existing safetensors file"):
+        load_weights(network(), tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b"")])
+def test_truncated_weights_are_refused(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    write_tensors(path, network().state_dict())
+    damage(path)
+
+    with pytest.raises(InputError, match="classifier.weights must be a whole safetensors file"):
+        load_weights(network(), path)
+
+
+@pytest.mark.parametrize("other", [network(4), nn.Linear(3, 3)])
+def test_weights_of_another_network_are_refused(other: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    write_tensors(path, other.state_dict())
+
+    with pytest.raises(InputError, match="must belong to the network of the configuration, got"):
+        load_weights(network(), path)

@@ -1,0 +1,136 @@
+"""A search's folder, written as `search.py` writes it, without a search."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stylex.artifacts import write_json, write_tensors
+from stylex.estimates import mean, share
+
+WriteFolder = Callable[..., Path]
+
+
+def estimate(value: float, num_images: int, *, is_share: bool) -> dict[str, Any]:
+    """A figure as attributes.json holds it, with the real intervals."""
+    if is_share:
+        return share(torch.arange(num_images) < round(value * num_images)).as_json()
+    spread = torch.linspace(-0.3, 0.3, num_images) if num_images > 1 else torch.zeros(1)
+    return mean(value + spread).as_json()
+
+
+def write_pictures(path: Path, num_images: int, channels: int, size_px: int, first: int) -> None:
+    """Random images, of which a square in the middle is changed."""
+    shape = (num_images, channels, size_px, size_px)
+    generator = torch.Generator().manual_seed(first + size_px + channels)
+    unchanged = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+    changed = unchanged.clone()
+    middle = slice(size_px // 4, size_px * 3 // 4)
+    changed[..., middle, middle] = torch.randint(
+        256, changed[..., middle, middle].shape, generator=generator, dtype=torch.uint8
+    )
+    before = torch.linspace(0.012, 0.31, num_images)
+    write_tensors(
+        path,
+        {
+            "indices": torch.arange(first, first + num_images),
+            "unchanged": unchanged,
+            "changed": changed,
+            "probabilities": torch.stack((before, before + 0.42), dim=1),
+        },
+    )
+
+
+@pytest.fixture
+def write_folder(tmp_path: Path) -> WriteFolder:
+    """Writes a search's folder."""
+
+    def write(
+        *,
+        num_attributes: int = 3,
+        num_shown: int = 4,
+        channels: int = 1,
+        size_px: int = 32,
+        unshown: tuple[int, ...] = (2,),
+        is_one_image: bool = False,
+        subset: list[int] | None = None,
+        source: str | None = "Pullover",
+        target: str = "Coat",
+        name: str = "result",
+    ) -> Path:
+        folder = tmp_path / name
+        held = 1 if is_one_image else 24
+        first = 7 if is_one_image else 40
+        num_shown = 1 if is_one_image else num_shown
+        for old in (folder / "counterfactuals").glob("*"):
+            old.unlink()
+        attributes = []
+        for rank in range(1, num_attributes + 1):
+            file = None if rank in unshown else f"counterfactuals/{rank:02d}.safetensors"
+            if file is not None:
+                first_shown = first if is_one_image else 100 * rank
+                write_pictures(folder / file, num_shown, channels, size_px, first_shown)
+            attributes.append(
+                {
+                    "rank": rank,
+                    "coordinate": 10 * rank,
+                    "name": f"16px conv{rank % 2} #{60 + rank}",
+                    "layer": 3 + rank % 2,
+                    "channel": 60 + rank,
+                    "direction": ("smallest", "largest")[rank % 2],
+                    "effect": estimate(1.5 - 0.11 * rank, held, is_share=False),
+                    "flips": estimate(0.0 if is_one_image else 0.25, held, is_share=True),
+                    "shown": file,
+                }
+            )
+        together = folder / "counterfactuals" / "together.safetensors"
+        write_pictures(together, num_shown, channels, size_px, first)
+        flipped = 1.0 if subset else 0.0 if is_one_image else 0.75
+        write_json(
+            folder / "attributes.json",
+            {
+                "checkpoint": "c0ffee00",
+                "data": "da7ada7a",
+                "classifier": "c1a551f1",
+                "source": source,
+                "target": target,
+                "selector": "joint",
+                "strength": 1.0,
+                "shown_strength": 2.5,
+                "num_images": 1 if is_one_image else 48,
+                "subset": subset,
+                "sufficiency": {
+                    str(k): estimate(flipped, held, is_share=True)
+                    for k in range(1, num_attributes + 1)
+                },
+                "attributes": attributes,
+            },
+        )
+        metrics = {
+            name: estimate(value, 500, is_share=name != "reconstruction_l1")
+            for name, value in (
+                ("classifier_accuracy", 0.91),
+                ("agreement", 0.88),
+                ("reconstruction_l1", 0.4),
+            )
+        }
+        write_json(folder / "metrics.json", metrics)
+        write_json(
+            folder / "provenance.json",
+            {
+                "schema": 1,
+                "model": "pretrained/test",
+                "checkpoint": "c0ffee00",
+                "data": "da7ada7a",
+                "classifier": "c1a551f1",
+                "seed": 11,
+                "config": {"split": "test", "search": {"least_rise": 0.05}},
+                "versions": {"python": "3.11", "torch": "2.0"},
+                "platform": "a test",
+            },
+        )
+        return folder
+
+    return write

@@ -1,0 +1,416 @@
+"""Selectors on hand-written tables, and against slow loops written from the method."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from stylex.search.selection import (
+    Pick,
+    independent,
+    merge_directions,
+    select_joint,
+    select_notebook,
+    select_paper,
+    stable_images,
+    subset,
+    target_effects,
+)
+
+SMALLEST, LARGEST = 0, 1
+
+
+def upwards(*columns: Sequence[float]) -> Tensor:
+    """A table [n 2 s]: each column holds a coordinate's effects towards its largest value.
+
+    Towards the smallest value every coordinate lowers the target by 1.
+    """
+    up = torch.tensor(columns, dtype=torch.float64).t()  # [n s]
+    return torch.stack((torch.full_like(up, -1.0), up), dim=1)
+
+
+def up(*coordinates: int) -> list[Pick]:
+    return [Pick(c, LARGEST) for c in coordinates]
+
+
+def random_table(seed: int, *shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+# The paper's selector
+
+
+def test_paper_explained_images_leave_the_mean() -> None:
+    # By the mean over all images the order would be 0, 1, 2.
+    table = upwards([3, 3, 0, 0], [2.5, 2.5, 0.2, 0.2], [0, 0, 2, 2])
+    assert select_paper(table, 2, threshold=1.0, drop_inconsistent=True) == up(0, 2)
+
+
+def test_paper_stops_when_all_images_are_explained() -> None:
+    table = upwards([3, 3, 0, 0], [2.5, 2.5, 0.2, 0.2], [0, 0, 2, 2])
+    assert select_paper(table, 3, threshold=1.0, drop_inconsistent=True) == up(0, 2)
+
+
+def test_paper_without_explained_images_sorts_by_the_mean() -> None:
+    table = upwards([1, 1], [3, 3], [-1, -1], [2, 2])
+    assert select_paper(table, 10, threshold=math.inf, drop_inconsistent=True) == up(1, 3, 0)
+
+
+def test_paper_returns_no_more_than_asked_for() -> None:
+    table = upwards([1, 1], [3, 3], [2, 2])
+    assert select_paper(table, 2, threshold=math.inf, drop_inconsistent=True) == up(1, 2)
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(2.0, up(0, 1)), (1.999, up(0))])
+def test_paper_an_effect_at_the_threshold_does_not_explain(
+    threshold: float, expected: list[Pick]
+) -> None:
+    table = upwards([2, 2], [1, 1])
+    assert select_paper(table, 2, threshold, drop_inconsistent=True) == expected
+
+
+def test_paper_only_the_picked_direction_explains() -> None:
+    # Coordinate 0's other direction exceeds the threshold on image 1, but is not what was picked.
+    table = upwards([4, 0], [0, 1])
+    table[1, SMALLEST, 0] = 3.0
+    assert select_paper(table, 2, threshold=2.0, drop_inconsistent=False) == up(0, 1)
+
+
+def test_paper_stops_when_no_coordinate_raises_the_mean() -> None:
+    assert select_paper(upwards([1, -1], [-2, 1]), 2, 1.0, drop_inconsistent=True) == []
+
+
+def test_paper_drops_a_coordinate_whose_directions_both_raise_the_target() -> None:
+    table = upwards([3, 3], [1, 1])
+    table[:, SMALLEST, 0] = 0.5
+    assert select_paper(table, 2, threshold=math.inf, drop_inconsistent=True) == up(1)
+    assert select_paper(table, 2, threshold=math.inf, drop_inconsistent=False) == up(0, 1)
+
+
+def test_paper_judges_consistency_on_the_images_still_unexplained() -> None:
+    # Image 1 makes coordinate 1 inconsistent, until coordinate 0 explains it.
+    table = upwards([0, 5], [1, 1])
+    table[:, SMALLEST, 1] = torch.tensor([-1.0, 3.0], dtype=torch.float64)
+    assert select_paper(table, 2, threshold=2.0, drop_inconsistent=True) == up(0, 1)
+
+
+def test_paper_picks_no_second_direction_of_a_coordinate() -> None:
+    table = upwards([3, 3], [1, 1])
+    table[:, SMALLEST, 0] = 2.0
+    found = select_paper(table, 10, threshold=math.inf, drop_inconsistent=False)
+    assert found == up(0, 1)
+
+
+def test_paper_finds_the_smallest_direction_too() -> None:
+    table = upwards([1, 1], [-1, -1])
+    table[:, SMALLEST, 1] = 2.0
+    found = select_paper(table, 2, threshold=math.inf, drop_inconsistent=True)
+    assert found == [Pick(1, SMALLEST), Pick(0, LARGEST)]
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3), (4, 2, 0)])
+def test_selectors_find_nothing_in_an_empty_table(shape: tuple[int, ...]) -> None:
+    table = torch.zeros(shape)
+    assert select_paper(table, 3, 1.0, drop_inconsistent=True) == []
+    assert select_notebook(table, 3, 1.0) == []
+
+
+def slow_paper(
+    table: list[list[list[float]]], num_attributes: int, threshold: float, drop_inconsistent: bool
+) -> list[Pick]:
+    """The published algorithm, one number at a time."""
+    left = list(range(len(table)))
+    picks: list[Pick] = []
+    while left and len(picks) < num_attributes:
+        best, best_mean = None, 0.0
+        for s in range(len(table[0][0])):
+            if any(pick.coordinate == s for pick in picks):
+                continue
+            means = [sum(table[x][d][s] for x in left) / len(left) for d in (0, 1)]
+            if drop_inconsistent and means[0] > 0 and means[1] > 0:
+                continue
+            for d in (0, 1):
+                if means[d] > best_mean:
+                    best, best_mean = Pick(s, d), means[d]
+        if best is None:
+            break
+        picks.append(best)
+        left = [x for x in left if not table[x][best.direction][best.coordinate] > threshold]
+    return picks
+
+
+@pytest.mark.parametrize("drop_inconsistent", [True, False])
+@pytest.mark.parametrize("threshold", [0.5, 1.5])
+@pytest.mark.parametrize("seed", range(5))
+def test_paper_equals_a_slow_loop(seed: int, threshold: float, drop_inconsistent: bool) -> None:
+    table = random_table(seed, 12, 2, 15)
+    expected = slow_paper(table.tolist(), 8, threshold, drop_inconsistent)
+    assert len(expected) > 1
+    assert select_paper(table, 8, threshold, drop_inconsistent) == expected
+
+
+# The notebook's selector
+
+
+def test_notebook_counts_negative_effects_as_nothing() -> None:
+    # Their plain means are 0 and 1.
+    table = upwards([5, -5], [1, 1])
+    assert select_notebook(table, 2, max_image_effect=10.0) == up(0, 1)
+
+
+def test_notebook_effects_add_up_to_an_images_limit() -> None:
+    # Neither 0.6 nor 0.5 reaches the limit of 1 alone; together they end image 0's say.
+    table = upwards([0.6, 0.6], [0.5, 0.0], [0.4, 0.0], [0.0, 0.1])
+    assert select_notebook(table, 3, max_image_effect=1.0) == up(0, 1, 3)
+
+
+def test_notebook_an_image_at_the_limit_has_no_more_say() -> None:
+    table = upwards([1.0, 0.9], [0.8, 0.0], [0.0, 0.1])
+    assert select_notebook(table, 2, max_image_effect=1.0) == up(0, 2)
+
+
+def test_notebook_may_pick_both_directions_of_a_coordinate() -> None:
+    table = upwards([3, 3], [1, 1])
+    table[:, SMALLEST, 0] = 2.0
+    found = select_notebook(table, 3, max_image_effect=100.0)
+    assert found == [Pick(0, LARGEST), Pick(0, SMALLEST), Pick(1, LARGEST)]
+
+
+def test_notebook_stops_when_every_image_has_reached_the_limit() -> None:
+    # The official notebook goes on with means of nothing, whose arg-max is index 0.
+    table = upwards([0, 0], [2, 2], [1, 1])
+    assert select_notebook(table, 8, max_image_effect=1.0) == up(1)
+
+
+def test_notebook_stops_when_no_effect_is_left() -> None:
+    assert select_notebook(upwards([-1, -1], [2, 2]), 8, max_image_effect=100.0) == up(1)
+
+
+def test_notebook_leaves_the_table_untouched() -> None:
+    table = random_table(0, 6, 2, 5)
+    before = table.clone()
+    select_notebook(table, 4, 0.5)
+    assert torch.equal(table, before)
+
+
+def slow_notebook(
+    table: list[list[list[float]]], num_attributes: int, max_image_effect: float
+) -> list[Pick]:
+    """The notebook's loop, one number at a time, with a stop when no image is left."""
+    images = range(len(table))
+    left = [[[max(e, 0.0) for e in row] for row in image] for image in table]
+    accumulated = [0.0 for _ in images]
+    picks: list[Pick] = []
+    for _ in range(num_attributes):
+        open_images = [x for x in images if accumulated[x] < max_image_effect]
+        best, best_mean = None, 0.0
+        for d in (0, 1):
+            for s in range(len(table[0][0])):
+                total = sum(left[x][d][s] for x in open_images)
+                if open_images and total / len(open_images) > best_mean:
+                    best, best_mean = Pick(s, d), total / len(open_images)
+        if best is None:
+            break
+        picks.append(best)
+        for x in images:
+            accumulated[x] += left[x][best.direction][best.coordinate]
+            left[x][best.direction][best.coordinate] = 0.0
+    return picks
+
+
+@pytest.mark.parametrize("max_image_effect", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_notebook_equals_a_slow_loop(seed: int, max_image_effect: float) -> None:
+    table = random_table(seed, 12, 2, 15)
+    expected = slow_notebook(table.tolist(), 8, max_image_effect)
+    assert len(expected) > 1
+    assert select_notebook(table, 8, max_image_effect) == expected
+
+
+def test_an_image_is_stable_up_to_the_given_number_of_large_entries() -> None:
+    effects = torch.zeros(4, 2, 3, 2)
+    effects[0] = 2.0  # at the limit: not large
+    effects[1, 0, 0, 0], effects[1, 1, 2, 1] = 2.1, -2.1  # two large ones
+    effects[2, 0, 0, 0], effects[2, 1, 2, 1], effects[2, 0, 1, 0] = 2.1, -2.1, 3.0
+    assert stable_images(effects, change=2.0, most=2).tolist() == [True, True, False, True]
+
+
+def test_merge_turns_the_list_that_moves_back_round() -> None:
+    effects = torch.zeros(2, 2, 3, 2)
+    effects[:, SMALLEST, 1, 1] = 1.0
+    merged = merge_directions(effects, 0, 1, [], [Pick(1, LARGEST)], 8)
+    assert merged == [Pick(1, SMALLEST)]
+
+
+def test_merge_keeps_the_first_lists_direction_even_where_the_other_scores_more() -> None:
+    effects = torch.zeros(2, 2, 3, 2)
+    effects[:, SMALLEST, 1, 1] = 5.0
+    effects[:, LARGEST, 1, 1] = 1.0
+    merged = merge_directions(effects, 0, 1, [Pick(1, LARGEST)], [Pick(1, LARGEST)], 8)
+    assert merged == [Pick(1, LARGEST)]
+
+
+def test_merge_sorts_by_effect_on_the_target_plus_opposite_effect_on_the_source() -> None:
+    effects = torch.zeros(2, 2, 3, 3)
+    effects[:, LARGEST, 0, 1] = 2.0  # score 2
+    effects[:, LARGEST, 1, 1], effects[:, SMALLEST, 1, 0] = 1.0, 1.5  # score 2.5
+    effects[:, LARGEST, 2, 1], effects[:, LARGEST, 2, 0] = 1.0, 9.0  # score 1
+    merged = merge_directions(effects, 0, 1, up(0, 1, 2), [], 8)
+    assert merged == up(1, 0, 2)
+    assert merge_directions(effects, 0, 1, up(0, 1, 2), [], 2) == up(1, 0)
+
+
+def slow_merge(
+    effects: Tensor, source: int, target: int, towards: list[Pick], back: list[Pick], count: int
+) -> list[Pick]:
+    """The notebook's binary merge, one number at a time."""
+    candidates = list(towards)
+    for c, d in back:
+        if all(pick.coordinate != c for pick in candidates):
+            candidates.append(Pick(c, 1 - d))
+    scored = []
+    for c, d in candidates:
+        total = 0.0
+        for x in range(len(effects)):
+            total += float(effects[x, d, c, target]) + float(effects[x, 1 - d, c, source])
+        scored.append((total / len(effects), Pick(c, d)))
+    scored.sort(key=lambda item: -item[0])
+    return [pick for _, pick in scored][:count]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_merge_equals_a_slow_loop(seed: int) -> None:
+    effects = random_table(seed, 10, 2, 12, 3)
+    towards = select_paper(effects[:5, ..., 2], 5, math.inf, drop_inconsistent=True)
+    back = select_paper(effects[5:, ..., 0], 5, math.inf, drop_inconsistent=True)
+    assert {p.coordinate for p in towards} & {p.coordinate for p in back}  # the rule is at work
+    expected = slow_merge(effects, 0, 2, towards, back, 6)
+    assert merge_directions(effects, 0, 2, towards, back, 6) == expected
+
+
+# The joint selector
+
+
+def log_probability(logits: Sequence[float], target: int) -> float:
+    """Log softmax, from its definition."""
+    return logits[target] - math.log(sum(math.exp(z) for z in logits))
+
+
+def slow_joint(effects: Tensor, base: Tensor, target: int, num_attributes: int) -> list[Pick]:
+    """Greedy by exhaustive trial: every free coordinate, both directions, every image."""
+    num_images, _, num_coordinates, _ = effects.shape
+    picks: list[Pick] = []
+
+    def score(some: list[Pick]) -> float:
+        total = 0.0
+        for x in range(num_images):
+            logits = base[x] + sum((effects[x, d, c] for c, d in some), start=torch.zeros(()))
+            total += log_probability(logits.tolist(), target)
+        return total / num_images
+
+    while len(picks) < num_attributes:
+        free = [c for c in range(num_coordinates) if all(p.coordinate != c for p in picks)]
+        trials = [[*picks, Pick(c, d)] for c in free for d in (0, 1)]
+        best = max(trials, key=score, default=picks)
+        if not score(best) > score(picks):
+            break
+        picks = best
+    return picks
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_joint_equals_greedy_search_by_exhaustive_trial(seed: int) -> None:
+    effects, base = 0.5 * random_table(seed, 5, 2, 6, 3), 2 * random_table(seed + 100, 5, 3)
+    expected = slow_joint(effects, base, 1, 5)
+    assert len(expected) >= 2
+    assert select_joint(effects, base, 1, 5) == expected
+
+
+def test_joint_picks_what_complements_and_not_what_is_best_alone() -> None:
+    # Target 1. Coordinates 0 and 1 both flip image 0; only 2 helps image 1.
+    base = torch.tensor([[4.0, 0.0], [4.0, 0.0]], dtype=torch.float64)
+    effects = torch.zeros(2, 2, 3, 2, dtype=torch.float64)
+    effects[0, LARGEST, 0, 1], effects[0, LARGEST, 1, 1], effects[1, LARGEST, 2, 1] = 8.0, 7.0, 3.0
+    alone = target_effects(effects, base, 1, "log_probability")
+    assert select_paper(alone, 2, math.inf, drop_inconsistent=True) == up(0, 1)
+    assert select_joint(effects, base, 1, 2) == up(0, 2)
+
+
+def test_joint_sees_a_rival_class_fall() -> None:
+    base = torch.tensor([[0.0, 0.0, 3.0]])
+    effects = torch.zeros(1, 2, 2, 3)
+    effects[0, LARGEST, 0, 1] = 1.0  # raises the target a little
+    effects[0, SMALLEST, 1, 2] = -3.0  # takes the rival away
+    assert select_joint(effects, base, 1, 1) == [Pick(1, SMALLEST)]
+
+
+def test_joint_repeats_no_coordinate() -> None:
+    base = torch.zeros(1, 2)
+    effects = torch.zeros(1, 2, 3, 2)
+    effects[0, :, :, 1] = torch.tensor([[5.0, 0.5, 0.1], [4.0, 0.4, 0.2]])
+    assert select_joint(effects, base, 1, 10) == [
+        Pick(0, SMALLEST),
+        Pick(1, SMALLEST),
+        Pick(2, LARGEST),
+    ]
+
+
+def test_joint_stops_when_nothing_raises_the_target() -> None:
+    base = torch.zeros(2, 2)
+    effects = torch.full((2, 2, 4, 2), 0.0)
+    effects[..., 1] = -1.0
+    assert select_joint(effects, base, 1, 5) == []
+    effects[:, LARGEST, 3, 1] = 2.0
+    assert select_joint(effects, base, 1, 5) == up(3)
+
+
+# One image
+
+
+def test_independent_sorts_one_images_raising_coordinates_and_takes_each_once() -> None:
+    table = torch.tensor([[0.5, 2.0, -1.0, 0.0], [3.0, 1.0, -2.0, 0.7]])
+    everything = [Pick(0, LARGEST), Pick(1, SMALLEST), Pick(3, LARGEST)]
+    assert independent(table, 10) == everything
+    assert independent(table, 2) == everything[:2]
+    assert independent(-table.abs(), 3) == []
+
+
+def test_subset_is_the_shortest_run_that_flips() -> None:
+    table = torch.tensor([[-1.0, -1.0, -1.0, -1.0], [1.0, 4.0, 3.0, 2.0]])
+    tried: list[list[Pick]] = []
+
+    def flips(some: list[Pick]) -> bool:
+        tried.append(some)
+        return sum(float(table[d, c]) for c, d in some) > 8
+
+    assert subset(table, flips, 4) == (up(1, 2, 3), True)
+    assert tried == [up(1), up(1, 2), up(1, 2, 3)]
+
+
+def test_subset_without_a_flip_gives_all_candidates_and_says_so() -> None:
+    table = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 4.0, 3.0]])
+    assert subset(table, lambda _: False, 2) == (up(1, 2), False)
+    assert subset(-table.abs(), lambda _: True, 2) == ([], False)
+
+
+# Measures
+
+
+def test_logit_measure_is_the_change_of_the_targets_logit() -> None:
+    effects = random_table(0, 3, 2, 4, 5)
+    base = random_table(1, 3, 5)
+    assert torch.equal(target_effects(effects, base, 2, "logit"), effects[..., 2])
+
+
+def test_log_probability_measure_is_the_change_of_the_log_softmax() -> None:
+    effects, base = random_table(0, 3, 2, 4, 5), random_table(1, 3, 5)
+    found = target_effects(effects, base, 2, "log_probability")
+    for x in range(3):
+        for d in (0, 1):
+            for s in range(4):
+                after = log_probability((base[x] + effects[x, d, s]).tolist(), 2)
+                expected = after - log_probability(base[x].tolist(), 2)
+                assert float(found[x, d, s]) == pytest.approx(expected, abs=1e-12)

@@ -1,0 +1,518 @@
+"""The recipe: which path a step takes, what it trains, what it leaves alone, and how it averages."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stylex.training.module import OPTIMISERS, StylExModule
+from stylex.types import Images
+
+MakeModule = Callable[..., StylExModule]
+Batch = tuple[Images, Tensor]
+
+NOISE_TERMS = {"adversarial"}
+ENCODER_TERMS = {
+    "adversarial_encoder",
+    "image_l1",
+    "perceptual",
+    "latent_l1",
+    "classifier_kl",
+    "style_deviation",
+    "agreement",
+}
+ALWAYS = {"discriminator", "real_score"}
+
+
+def take_steps(module: StylExModule, batches: list[Batch]) -> list[dict[str, Tensor]]:
+    return [module.training_step(batch, i) for i, batch in enumerate(batches)]
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.named_parameters()}
+
+
+def unchanged(network: nn.Module, before: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, before[name]) for name, value in network.named_parameters())
+
+
+def recorded_latents(module: StylExModule) -> list[Tensor]:
+    """All latents that the generator turns into styles from now on."""
+    found: list[Tensor] = []
+    styles = module.model.generator.styles
+
+    def spy(latents: Tensor) -> Tensor:
+        found.append(latents.detach())
+        return styles(latents)
+
+    module.model.generator.styles = spy
+    return found
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 4])
+def test_even_steps_take_the_noise_path_and_odd_ones_the_encoder_path_however_a_batch_is_divided(
+    make_trainee: MakeModule, batches: list[Batch], accumulation: int
+) -> None:
+    module = make_trainee(accumulation=accumulation)
+
+    terms = take_steps(module, batches[:6])
+
+    for step, found in enumerate(terms):
+        expected, other = (
+            (ENCODER_TERMS, NOISE_TERMS) if step % 2 else (NOISE_TERMS, ENCODER_TERMS)
+        )
+        assert expected <= set(found)
+        assert not other & set(found)
+    assert module.step == 6
+
+
+def test_a_noise_step_has_the_adversarial_term_and_at_multiples_of_4_path_length_and_of_16_r1(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee()
+
+    terms = take_steps(module, batches[:18])
+
+    for step, found in enumerate(terms):
+        expected = ALWAYS | (ENCODER_TERMS if step % 2 else NOISE_TERMS)
+        expected = expected | ({"path_length"} if step % 4 == 0 else set())
+        assert set(found) == expected | ({"r1"} if step % 16 == 0 else set())
+
+
+def test_without_a_noise_path_every_step_takes_the_encoder_path(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    terms = take_steps(make_trainee(noise_path=False), batches[:4])
+
+    assert [set(found) - {"r1"} for found in terms] == [ALWAYS | ENCODER_TERMS] * 4
+
+
+def test_a_noise_step_trains_mapping_generator_and_discriminator_but_not_the_encoder(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee()
+    model = module.model
+    before = {n: weights_of(n) for n in (model.encoder, *_trained_by_noise(module))}
+
+    take_steps(module, batches[:1])
+
+    assert unchanged(model.encoder, before[model.encoder])
+    assert not any(unchanged(network, before[network]) for network in _trained_by_noise(module))
+
+
+def test_an_encoder_step_trains_encoder_generator_and_discriminator_but_not_the_mapping(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee()
+    take_steps(module, batches[:1])
+    model = module.model
+    trained = (model.encoder, model.generator, module.discriminator)
+    before = {n: weights_of(n) for n in (model.mapping, *trained)}
+
+    take_steps(module, batches[1:2])
+
+    assert unchanged(model.mapping, before[model.mapping])
+    assert not any(unchanged(network, before[network]) for network in trained)
+
+
+def _trained_by_noise(module: StylExModule) -> tuple[nn.Module, ...]:
+    return (module.model.mapping, module.model.generator, module.discriminator)
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_what_the_discriminator_learns_from_leaves_the_other_networks_alone(
+    make_trainee: MakeModule, batches: list[Batch], step: int
+) -> None:
+    plain, strict = (make_trainee(weights={"r1_gamma": g}, r1_interval=1) for g in (0.1, 50.0))
+    for module in (plain, strict):
+        module.step = step
+        take_steps(module, batches[:1])
+
+    assert unchanged(plain.model, weights_of(strict.model))
+    assert not unchanged(plain.discriminator, weights_of(strict.discriminator))
+
+
+def test_the_classifier_never_changes_and_gets_no_gradient(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee()
+    classifier = module.model.classifier
+    before = classifier.fingerprint()
+
+    module.train()
+    take_steps(module, batches[:4])
+
+    assert classifier.fingerprint() == before
+    assert not classifier.network.training
+    assert all(p.grad is None and not p.requires_grad for p in classifier.parameters())
+
+
+def test_every_learning_parameter_but_the_classifiers_has_just_one_optimiser(
+    make_trainee: MakeModule,
+) -> None:
+    module = make_trainee()
+    model = module.model
+
+    found = {
+        name: [id(p) for group in optimiser.param_groups for p in group["params"]]
+        for name, optimiser in zip(OPTIMISERS, module.configure_optimizers(), strict=True)
+    }
+
+    assert found == {
+        "generator": [id(p) for n in (model.generator, model.mapping) for p in n.parameters()],
+        "encoder": [id(p) for p in model.encoder.parameters()],
+        "discriminator": [id(p) for p in module.discriminator.parameters()],
+    }
+
+
+def test_adam_is_corrected_for_the_updates_that_lazy_phases_add(make_trainee: MakeModule) -> None:
+    module = make_trainee(
+        learning_rate=0.01,
+        betas=[0.5, 0.99],
+        path_length_interval=4,
+        r1_interval=16,
+        encoder_rate_factor=0.3,
+    )
+
+    generator, encoder, discriminator = (o.defaults for o in module.configure_optimizers())
+
+    for found, ratio in ((generator, 4 / 5), (discriminator, 16 / 17)):
+        assert found["lr"] == pytest.approx(0.01 * ratio)
+        assert found["betas"] == pytest.approx((0.5**ratio, 0.99**ratio))
+    assert encoder["lr"] == pytest.approx(0.003)
+    assert encoder["betas"] == pytest.approx((0.5, 0.99))
+    assert {o["eps"] for o in (generator, encoder, discriminator)} == {1e-8}
+
+
+def test_a_first_moment_of_zero_stays_zero_under_the_correction(make_trainee: MakeModule) -> None:
+    optimisers = make_trainee(betas=[0.0, 0.99]).configure_optimizers()
+
+    assert [o.defaults["betas"][0] for o in optimisers] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("ramp", "half_lives"),
+    [(100.0, [10, 10, 10, 10, 10]), (0.8, [3.2, 6.4, 9.6, 10, 10])],
+)
+def test_the_average_forgets_by_a_half_life_of_images_that_grows_with_those_seen(
+    make_trainee: MakeModule, batches: list[Batch], ramp: float, half_lives: list[float]
+) -> None:
+    module = make_trainee(average_half_life_kimg=0.01, average_ramp=ramp)
+    networks = ("encoder", "mapping", "generator")
+    expected = {name: weights_of(getattr(module.model, name)) for name in networks}
+    for network in networks:
+        assert unchanged(getattr(module.average, network), expected[network])
+
+    for batch, half_life in zip(batches[:5], half_lives, strict=True):
+        take_steps(module, [batch])
+        kept = 0.5 ** (4 / half_life)
+        for network in networks:
+            for name, value in getattr(module.model, network).named_parameters():
+                old = expected[network][name]
+                expected[network][name] = kept * old + (1 - kept) * value.detach()
+
+    for network in networks:
+        for name, value in getattr(module.average, network).named_parameters():
+            torch.testing.assert_close(value, expected[network][name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_does_not_learn_and_shares_the_classifier(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee()
+
+    take_steps(module, batches[:2])
+
+    assert module.average.classifier is module.model.classifier
+    assert not any(p.requires_grad for p in module.average.parameters())
+    stored = {id(p) for p in module.model.generator.parameters()}
+    assert not stored & {id(p) for p in module.average.generator.parameters()}
+
+
+@pytest.mark.parametrize("hidden_by", ["uniform", "others"])
+def test_a_share_of_0_tells_the_generator_the_true_probabilities(
+    make_trainee: MakeModule, batches: list[Batch], hidden_by: str
+) -> None:
+    module = make_trainee(hidden_share=0.0, hidden_by=hidden_by)
+    module.step = 1
+    found = recorded_latents(module)
+
+    take_steps(module, batches[:1])
+
+    p = module.model.classifier.probabilities(batches[0][0])
+    assert torch.equal(found[0][:, -3:], p)
+
+
+def test_a_share_of_1_hidden_by_uniform_makes_the_generators_input_independent_of_the_classifier(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee(hidden_share=1.0, hidden_by="uniform")
+    module.step = 1
+    found = recorded_latents(module)
+
+    take_steps(module, batches[:1])
+
+    assert torch.equal(found[0][:, -3:], torch.full((4, 3), 1 / 3))
+
+
+def test_a_share_of_1_hidden_by_others_tells_every_image_another_ones_probabilities(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee(hidden_share=1.0, hidden_by="others")
+    module.step = 1
+    found = recorded_latents(module)
+
+    take_steps(module, batches[:1])
+
+    p = module.model.classifier.probabilities(batches[0][0]).tolist()
+    told = found[0][:, -3:].tolist()
+    assert sorted(told) == sorted(p)
+    assert all(mine != real for mine, real in zip(told, p, strict=True))
+
+
+@pytest.mark.parametrize("hidden_by", ["uniform", "others"])
+def test_a_share_between_hides_about_as_many_and_tells_the_rest_the_truth(
+    make_trainee: MakeModule, batches: list[Batch], hidden_by: str
+) -> None:
+    module = make_trainee(hidden_share=0.25, hidden_by=hidden_by, noise_path=False)
+    found = recorded_latents(module)
+
+    take_steps(module, batches)
+
+    hidden = 0
+    for latents, (images, _) in zip(found, batches, strict=True):
+        p = module.model.classifier.probabilities(images)
+        told = latents[:, -3:]
+        hidden += int((told != p).any(dim=1).sum())
+        if hidden_by == "others":
+            assert {tuple(row) for row in told.tolist()} <= {tuple(row) for row in p.tolist()}
+        else:
+            assert bool((((told == p) | (told == 1 / 3)).all(dim=1)).all())
+    # 80 images: the binomial's standard deviation is 3.9.
+    assert abs(hidden - 20) < 4 * math.sqrt(80 * 0.25 * 0.75)
+
+
+def test_the_noise_path_tells_generator_and_discriminator_the_real_images_probabilities(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee(hidden_share=1.0)
+    latents = recorded_latents(module)
+
+    take_steps(module, batches[:1])
+
+    p = module.model.classifier.probabilities(batches[0][0])
+    noise_path, path_length = latents
+    assert noise_path.shape == (4, 6, 7)
+    assert torch.equal(noise_path[:, :, -3:], p[:, None].expand(-1, 6, -1))
+    assert torch.equal(path_length[:, :, -3:], p[:2, None].expand(-1, 6, -1))
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_the_discriminator_always_hears_the_true_probabilities(
+    make_trainee: MakeModule, batches: list[Batch], step: int
+) -> None:
+    module = make_trainee(hidden_share=1.0, r1_interval=1)
+    module.step = step
+    heard: list[Tensor] = []
+    module.discriminator.register_forward_pre_hook(lambda _, given: heard.append(given[1]))
+
+    take_steps(module, batches[:1])
+
+    p = module.model.classifier.probabilities(batches[0][0])
+    assert len(heard) == 4  # generator's phase, real, fake, R1
+    assert all(torch.equal(told, p) for told in heard)
+
+
+@pytest.mark.parametrize("mixing", [0.0, 1.0])
+def test_style_mixing_changes_the_latent_at_one_layer_between_the_first_and_the_last(
+    make_trainee: MakeModule, batches: list[Batch], mixing: float
+) -> None:
+    module = make_trainee(style_mixing=mixing)
+    found = recorded_latents(module)
+
+    take_steps(module, batches[:1])
+
+    for latents in found[0]:
+        changes = [not torch.equal(latents[j], latents[j + 1]) for j in range(5)]
+        assert sum(changes) == mixing
+
+
+def test_steps_with_the_same_seed_are_equal_and_with_another_seed_are_not(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    first, again, other = (make_trainee(seed=seed) for seed in (0, 0, 1))
+
+    terms = [take_steps(module, batches[:2]) for module in (first, again, other)]
+
+    assert terms[0] == terms[1]
+    assert terms[0][0]["adversarial"] != terms[2][0]["adversarial"]
+    assert unchanged(first.model, weights_of(again.model))
+
+
+def test_steps_neither_draw_from_nor_change_the_global_random_numbers(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee()
+    before = torch.get_rng_state()
+
+    take_steps(module, batches[:2])
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dividing_a_batch_changes_neither_reconstruction_terms_nor_their_gradients(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    # Without adversary, hiding and noise (its strength starts at 0) no term mixes images.
+    gradients, terms = [], []
+    for accumulation in (1, 2, 4):
+        module = make_trainee(
+            accumulation=accumulation, hidden_share=0.0, weights={"adversarial": 0.0}
+        )
+        module.step = 1
+        seen = _gradients_at_first_step(module, "encoder")
+        terms.append(take_steps(module, batches[:1])[0])
+        gradients.append(seen)
+
+    for name in ("image_l1", "perceptual", "latent_l1", "classifier_kl", "agreement"):
+        for other in terms[1:]:
+            torch.testing.assert_close(other[name], terms[0][name], rtol=1e-4, atol=1e-5)
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0], rtol=1e-3, atol=1e-5)
+    assert max(float(g.abs().max()) for g in gradients[0]) > 1e-3
+
+
+def _gradients_at_first_step(module: StylExModule, name: str) -> list[Tensor]:
+    """A list that gets the gradients with which an optimiser makes its next step."""
+    optimiser = module.optimizers(use_pl_optimizer=False)[OPTIMISERS.index(name)]
+    seen: list[Tensor] = []
+    step = optimiser.step
+
+    def spy() -> None:
+        seen.extend(p.grad.clone() for group in optimiser.param_groups for p in group["params"])
+        step()
+
+    optimiser.step = spy
+    return seen
+
+
+def test_the_encoders_gradient_is_that_of_the_weighted_sum_of_the_documented_terms(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    weights = {
+        "adversarial": 0.7,
+        "image_l1": 1.3,
+        "perceptual": 0.4,
+        "latent_l1": 0.6,
+        "classifier_kl": 1.9,
+        "style_deviation": 0.5,
+    }
+    module = make_trainee(weights=weights, hidden_share=0.0)
+    module.step = 1
+    images = batches[0][0]
+    model = module.model
+    code, p = model.encoder(images), model.classifier.probabilities(images)
+    styles = model.generator.styles(torch.cat((code, p), dim=1))
+    fake = model.generator.synthesis(styles)  # noise strengths start at 0
+    q = model.classifier.probabilities(fake)
+    parts = {
+        "adversarial": -module.discriminator(fake, p).sigmoid().log().mean(),
+        "image_l1": (images - fake).abs().mean(),
+        "perceptual": _unit_distance(
+            model.classifier.features(images)[1], model.classifier.features(fake)[1]
+        ),
+        "latent_l1": (code - model.encoder(fake)).abs().mean(),
+        "classifier_kl": (p * (p.log() - q.log())).sum(dim=1).mean(),
+        "style_deviation": _deviation(styles, model.generator.layout.sizes),
+    }
+    total = sum(weights[name] * value for name, value in parts.items())
+    expected = list(torch.autograd.grad(total, list(model.encoder.parameters())))
+
+    seen = _gradients_at_first_step(module, "encoder")
+    terms = take_steps(module, batches[:1])[0]
+
+    torch.testing.assert_close(seen, expected, rtol=1e-3, atol=1e-5)
+    for name, value in parts.items():
+        reported = terms["adversarial_encoder" if name == "adversarial" else name]
+        torch.testing.assert_close(reported, value.detach(), rtol=1e-4, atol=1e-5)
+    decisions = (p.argmax(dim=1) == q.argmax(dim=1)).float().mean()
+    assert torch.equal(terms["agreement"], decisions)
+
+
+def _unit_distance(original: list[Tensor], generated: list[Tensor]) -> Tensor:
+    total = torch.zeros(())
+    for a, b in zip(original, generated, strict=True):
+        unit_a, unit_b = (x / x.norm(dim=1, keepdim=True).clamp_min(1e-8) for x in (a, b))
+        total = total + (unit_a - unit_b).square().sum(dim=1).mean()
+    return total
+
+
+def _deviation(styles: Tensor, sizes: list[int]) -> Tensor:
+    total = torch.zeros(())
+    for layer in styles.split(sizes, dim=1):
+        scale = (layer.square().mean() + 1e-8).sqrt()
+        total = total + ((layer - layer.mean(dim=0)).abs() / scale).sum()
+    return total / styles.numel()
+
+
+@pytest.mark.parametrize(("name", "weight"), [("path_length", 2.0), ("r1", 0.1)])
+def test_a_lazy_phase_is_weighted_by_its_interval(
+    make_trainee: MakeModule, batches: list[Batch], name: str, weight: float
+) -> None:
+    interval = {"path_length": "path_length_interval", "r1": "r1_interval"}[name]
+    key = {"path_length": "path_length", "r1": "r1_gamma"}[name]
+    network = {"path_length": "generator", "r1": "discriminator"}[name]
+    gradients = []
+    for change in ({interval: 8, "weights": {key: weight}}, {interval: 2, "weights": {key: 4 * weight}}):
+        module = make_trainee(**change, learning_rate=0.0)
+        seen = _gradients_of_every_step(module, network)
+        take_steps(module, batches[:1])
+        gradients.append(seen[-1])
+
+    assert len(seen) == 2  # the main phase, then the lazy one
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert max(float(g.abs().max()) for g in gradients[0]) > 1e-6
+
+
+def _gradients_of_every_step(module: StylExModule, name: str) -> list[list[Tensor]]:
+    optimiser = module.optimizers(use_pl_optimizer=False)[OPTIMISERS.index(name)]
+    seen: list[list[Tensor]] = []
+
+    def spy() -> None:
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        seen.append([p.grad.clone() for p in parameters if p.grad is not None])
+
+    optimiser.step = spy
+    return seen
+
+
+def test_the_running_mean_of_path_lengths_moves_by_its_decay_towards_the_batchs_mean(
+    make_trainee: MakeModule, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = make_trainee(path_length_decay=0.25)
+    module.path_mean.fill_(2.0)
+    lengths = torch.tensor([1.0, 5.0], requires_grad=True)
+    monkeypatch.setattr("stylex.training.losses.path_lengths", lambda *_: lengths * 1)
+
+    terms = take_steps(module, batches[:1])[0]
+
+    assert float(module.path_mean) == pytest.approx(2.0 + 0.25 * (3.0 - 2.0))
+    assert float(terms["path_length"]) == pytest.approx(((1 - 2.25) ** 2 + (5 - 2.25) ** 2) / 2)
+
+
+def test_a_term_without_weight_is_reported_and_not_learned_from(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee(
+        weights={key: 0.0 for key in ("adversarial", "perceptual", "latent_l1", "classifier_kl")}
+    )
+    module.step = 1
+    seen = _gradients_at_first_step(module, "encoder")
+
+    terms = take_steps(module, batches[:1])[0]
+
+    assert set(terms) == ALWAYS | ENCODER_TERMS
+    assert all(bool(torch.isfinite(value)) for value in terms.values())
+    assert max(float(g.abs().max()) for g in seen) > 0
