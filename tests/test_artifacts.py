@@ -57,9 +57,13 @@ def test_an_error_inside_the_block_leaves_the_old_file_and_nothing_else(tmp_path
     path = tmp_path / "file.txt"
     path.write_text("old")
 
-    with pytest.raises(RuntimeError, match="power cut"), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("power cut")
+    def write_half() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_half()
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -175,7 +179,9 @@ def test_a_state_is_read_onto_the_cpu_and_written_whole(tmp_path: Path) -> None:
 # Texts -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("write", "read"), [(write_json, json.loads), (write_yaml, yaml.safe_load)])
+@pytest.mark.parametrize(
+    ("write", "read"), [(write_json, json.loads), (write_yaml, yaml.safe_load)]
+)
 def test_texts_survive_the_round_trip_in_their_order_and_alphabet(
     write: Any,  # noqa: ANN401
     read: Any,  # noqa: ANN401

@@ -182,6 +182,15 @@ def test_saving_changes_neither_the_model_nor_the_configuration(
     assert all(torch.equal(before[k], v) for k, v in tiny_model.state_dict().items())
 
 
+def test_an_unknown_appended_part_is_refused(
+    tiny_config: dict[str, Any], tiny_classifier: FrozenClassifier
+) -> None:
+    spec = {**tiny_config["model"], "appended": "logits"}
+
+    with pytest.raises(InputError, match="appended must be softmax or uniform, got 'logits'"):
+        build_model(spec, tiny_classifier)
+
+
 # What can be got wrong ---------------------------------------------------------------------------
 
 

@@ -22,7 +22,8 @@ from stylex.evaluation.fidelity import fidelity, reconstruct
 from stylex.model import StylEx, load, model_folder, read_config
 from stylex.search.counterfactuals import edited_logits, render, show
 from stylex.search.effects import edit_effects
-from stylex.search.selection import Pick, select_joint, select_paper
+from stylex.search.joint import select_in_rounds
+from stylex.search.selection import Pick, select_paper
 from stylex.search.statistics import Statistics, collect
 from stylex.types import InputError
 
@@ -140,8 +141,18 @@ def select_pairs(study: Study) -> dict[Pair, list[Pick]]:
             if target == source:
                 continue
             if config["selector"] == "joint":
-                chosen = select_joint(
-                    effects, found.base_logits[rows], target, config["num_attributes"]
+                chosen = select_in_rounds(
+                    model,
+                    found.styles[rows],
+                    effects,
+                    found.base_logits[rows],
+                    found.extremes,
+                    target,
+                    num_attributes=config["num_attributes"],
+                    picks_per_round=config["picks_per_round"],
+                    num_candidates=config["num_candidates"],
+                    strength=1.0,
+                    batch_size=config["batch_size"],
                 )
             else:
                 chosen = select_paper(

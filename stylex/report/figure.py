@@ -57,7 +57,7 @@ class Heading:
     zoom: float
 
     @classmethod
-    def fit(cls, title: str, body: str, width_px: int, zoom: float = 1) -> "Heading":
+    def fit(cls, title: str, body: str, width_px: int, zoom: float = 1.0) -> "Heading":
         """Breaks both into lines for a figure of this width, in letters `zoom` times as large."""
         inner = width_px - 2 * MARGIN_PX
         return cls(

@@ -133,8 +133,10 @@ def read_results(folder: Path) -> Results:
     return Results(
         **{
             name: _entry(found, name, source)
-            for name in ("source", "target", "selector", "strength", "shown_strength", "num_images")
+            for name in ("source", "target", "selector", "num_images")
         },
+        strength=_entry(found, "strength", source, float),
+        shown_strength=_entry(found, "shown_strength", source, float),
         subset=_entry(
             found, "subset", source, lambda ranks: None if ranks is None else tuple(ranks)
         ),
@@ -147,7 +149,7 @@ def read_results(folder: Path) -> Results:
         attributes=tuple(
             _attribute(facts, folder, source) for facts in _entry(found, "attributes", source)
         ),
-        together=_pictures(together) if together.is_file() else None,
+        together=_pictures(together) if together.is_file() and found["attributes"] else None,
         metrics={
             name: _entry(metrics, name, f"'{folder / 'metrics.json'}'", _estimate)
             for name in FIGURES

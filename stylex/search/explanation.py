@@ -21,6 +21,7 @@ from stylex.model import StylEx
 from stylex.search import selection
 from stylex.search.counterfactuals import Counterfactuals, edited_logits, render, show
 from stylex.search.effects import Progress, effects_on_disk, quiet
+from stylex.search.joint import select_in_rounds
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics, collect
 from stylex.types import Effects, Images, InputError, Logits
@@ -113,6 +114,8 @@ class Settings:
     selector: Selector
     num_attributes: int
     num_images: int
+    picks_per_round: int
+    num_candidates: int
     threshold: float
     drop_inconsistent: bool
     max_image_effect: float
@@ -133,7 +136,14 @@ class Settings:
             raise InputError(
                 f"selector must be one of {', '.join(SELECTORS)}, got '{self.selector}'"
             )
-        for name in ("num_attributes", "num_images", "num_shown", "batch_size"):
+        for name in (
+            "num_attributes",
+            "num_images",
+            "picks_per_round",
+            "num_candidates",
+            "num_shown",
+            "batch_size",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.shown_strength <= 2 * self.strength:
@@ -272,6 +282,10 @@ class Search:
             )
         effects = self.effects([row])
         picks = selection.independent(effects[0, :, :, target], self.settings.num_attributes)
+        if not picks:
+            raise InputError(
+                f"no coordinate moves image {index} towards '{names[target]}'; give another target"
+            )
         styles = self.statistics.styles[row : row + 1]
 
         def flips(some: list[Pick]) -> bool:
@@ -308,7 +322,19 @@ class Search:
         base = self.statistics.base_logits[rows][selecting]
         mine = effects[: len(rows)][selecting]
         if settings.selector == "joint":
-            return selection.select_joint(mine, base, target, count)
+            return select_in_rounds(
+                self.model,
+                self.statistics.styles[rows][selecting],
+                mine,
+                base,
+                self.statistics.extremes,
+                target,
+                num_attributes=count,
+                picks_per_round=settings.picks_per_round,
+                num_candidates=settings.num_candidates,
+                strength=settings.strength,
+                batch_size=settings.batch_size,
+            )
         if settings.selector == "paper":
             return selection.select_paper(
                 mine[..., target], count, settings.threshold, settings.drop_inconsistent
@@ -456,6 +482,8 @@ def explain(
     *,
     selector: Selector = "joint",
     num_images: int = 48,
+    picks_per_round: int = 2,
+    num_candidates: int = 40,
     threshold: float = 1.0,
     drop_inconsistent: bool = True,
     max_image_effect: float = 0.5,
@@ -486,6 +514,8 @@ def explain(
         k: Number of attributes.
         selector: `joint`, `paper` or `notebook`.
         num_images: Most images explained per class.
+        picks_per_round: Of the joint selector: picks between two measurements.
+        num_candidates: Of the joint selector: coordinates measured anew in each round.
         threshold: Of the paper's selector, in logits.
         drop_inconsistent: Of the paper's selector.
         max_image_effect: Of the notebook's selector, in logits.
@@ -507,9 +537,9 @@ def explain(
         InputError: If a class, an image or a setting is not to be had.
     """
     settings = Settings(
-        selector, k, num_images, threshold, drop_inconsistent, max_image_effect, unstable_change,
-        unstable_share, quantile, torgb, strength, shown_strength, num_shown, least_rise,
-        batch_size, seed,
+        selector, k, num_images, picks_per_round, num_candidates, threshold, drop_inconsistent,
+        max_image_effect, unstable_change, unstable_share, quantile, torgb, strength,
+        shown_strength, num_shown, least_rise, batch_size, seed,
     )  # fmt: skip
     names = model.class_names
     to, start = (None if c is None else class_index(names, c) for c in (target, source))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stylex.types import Effects, Logits
@@ -170,6 +170,25 @@ def select_joint(
         free[best.coordinate] = False
         logits = logits + effects[:, best.direction, best.coordinate]
     return picks
+
+
+def leading_coordinates(
+    effects: Effects, logits: Logits, target: int, num_coordinates: int, taken: set[int]
+) -> Int64[Tensor, " m"]:
+    """Coordinates that promise most for images whose logits have become others, in rising order.
+
+    Args:
+        effects: Changes of all logits, measured on the unedited images.
+        logits: Of the images as they are now.
+        target: The class to move to.
+        num_coordinates: Most coordinates to return.
+        taken: Coordinates to leave out.
+    """
+    moved = (logits[:, None, None] + effects).log_softmax(dim=-1)[..., target]  # [n 2 s]
+    promise = moved.mean(dim=0).amax(dim=0)
+    promise[list(taken)] = float("-inf")
+    count = min(num_coordinates, len(promise) - len(taken))
+    return promise.topk(count).indices.sort().values
 
 
 def independent(effects: Float[Tensor, "2 s"], num_attributes: int) -> list[Pick]:

@@ -63,9 +63,20 @@ class StylExModule(LightningModule):
             model.appended,
         ).requires_grad_(False)
         self.distance = PerceptualDistance(settings["perceptual"], model.classifier)
-        self.settings, self.weights, self.seed = settings, settings["weights"], seed
+        self.settings, self.seed = settings, seed
         self.step = 0
         self.register_buffer("path_mean", torch.zeros(()))
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Weights of the present step: those of `later_weights` replace others from its step on."""
+        later = self.settings["later_weights"]
+        started = later["from_step"] is not None and self.step >= later["from_step"]
+        return (
+            {**self.settings["weights"], **later["weights"]}
+            if started
+            else self.settings["weights"]
+        )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for generator with mapping, encoder, discriminator; corrected for lazy phases."""

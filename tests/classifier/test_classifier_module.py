@@ -203,9 +203,7 @@ def test_the_learning_rate_falls_along_a_cosine_to_zero() -> None:
 
 
 @pytest.mark.parametrize("build", [small_cnn, lambda: Mean(keep_axis=True)])
-def test_a_few_steps_teach_bright_from_dark(
-    build: Callable[[], nn.Module], tmp_path: Path
-) -> None:
+def test_a_few_steps_teach_bright_from_dark(build: Callable[[], nn.Module], tmp_path: Path) -> None:
     network = build()
     training = module(network, num_steps=60)
 

@@ -75,6 +75,23 @@ def test_upsample2d_doubles_and_downsample2d_halves_the_size_for_any_filter(num_
     assert downsample2d(x, taps).shape == (1, 2, 4, 6)
 
 
+@pytest.mark.parametrize(
+    ("num_taps", "around_doubled", "around_halved"),
+    [(2, (1, 0), (0, 0)), (3, (2, 0), (1, 0)), (4, (2, 1), (1, 1)), (5, (3, 1), (2, 1))],
+)
+def test_upsample2d_and_downsample2d_pad_as_stylegan2_does_for_any_filter(
+    num_taps: int, around_doubled: tuple[int, int], around_halved: tuple[int, int]
+) -> None:
+    x = torch.randn(1, 2, 6, 8, dtype=torch.float64)
+    taps = torch.randn(num_taps, dtype=torch.float64)
+
+    doubled = naive_upfirdn2d(x, taps, 2, 1, around_doubled, gain=4.0)
+    halved = naive_upfirdn2d(x, taps, 1, 2, around_halved, gain=1.0)
+
+    torch.testing.assert_close(upsample2d(x, taps), doubled)
+    torch.testing.assert_close(downsample2d(x, taps), halved)
+
+
 def test_a_constant_stays_what_it_was_inside_the_border() -> None:
     x = torch.full((1, 1, 8, 8), 0.3, dtype=torch.float64)
 

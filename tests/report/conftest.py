@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from stylex.artifacts import write_json, write_tensors
 from stylex.estimates import mean, share
 
 WriteFolder = Callable[..., Path]
+Find = Callable[[np.ndarray, np.ndarray], list[tuple[int, int]]]
 
 
 def estimate(value: float, num_images: int, *, is_share: bool) -> dict[str, Any]:
@@ -44,13 +46,33 @@ def write_pictures(path: Path, num_images: int, channels: int, size_px: int, fir
 
 
 @pytest.fixture
+def find() -> Find:
+    """Finds all places (y, x) of a block of pixels in a larger picture, both [h w 3]."""
+
+    def places(picture: np.ndarray, block: np.ndarray) -> list[tuple[int, int]]:
+        picture, block = (p.astype(np.int32) @ (1, 256, 65536) for p in (picture, block))
+        height, width = block.shape
+        rows, columns = picture.shape[0] - height + 1, picture.shape[1] - width + 1
+        fits = np.ones((rows, columns), dtype=bool)
+        for y, x in np.random.default_rng(0).integers((height, width), size=(12, 2)):
+            fits &= picture[y : y + rows, x : x + columns] == block[y, x]
+        return [
+            (y, x)
+            for y, x in np.argwhere(fits).tolist()
+            if np.array_equal(picture[y : y + height, x : x + width], block)
+        ]
+
+    return places
+
+
+@pytest.fixture
 def write_folder(tmp_path: Path) -> WriteFolder:
     """Writes a search's folder."""
 
     def write(
         *,
         num_attributes: int = 3,
-        num_shown: int = 4,
+        num_shown: int = 3,
         channels: int = 1,
         size_px: int = 32,
         unshown: tuple[int, ...] = (2,),

@@ -64,6 +64,11 @@ def test_a_classifier_without_feature_layers_cannot_give_the_distance(
         PerceptualDistance("classifier", classifier)
 
 
+def test_an_unknown_kind_is_refused(tiny_classifier: FrozenClassifier) -> None:
+    with pytest.raises(InputError, match="must be classifier, lpips or none, got 'vgg'"):
+        PerceptualDistance("vgg", tiny_classifier)
+
+
 def test_lpips_without_its_weights_on_disk_is_refused(
     tiny_classifier: FrozenClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The recipe: which path a step takes, what it trains, what it leaves alone, and how it averages."""
+"""The recipe: which path a step takes, what it trains, what it leaves alone, how it averages."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stylex.training.module import OPTIMISERS, StylExModule
-from stylex.types import Images
+from stylex.types import Images, InputError
 
 MakeModule = Callable[..., StylExModule]
 Batch = tuple[Images, Tensor]
@@ -60,9 +60,7 @@ def test_even_steps_take_the_noise_path_and_odd_ones_the_encoder_path_however_a_
     terms = take_steps(module, batches[:6])
 
     for step, found in enumerate(terms):
-        expected, other = (
-            (ENCODER_TERMS, NOISE_TERMS) if step % 2 else (NOISE_TERMS, ENCODER_TERMS)
-        )
+        expected, other = (ENCODER_TERMS, NOISE_TERMS) if step % 2 else (NOISE_TERMS, ENCODER_TERMS)
         assert expected <= set(found)
         assert not other & set(found)
     assert module.step == 6
@@ -132,6 +130,32 @@ def test_what_the_discriminator_learns_from_leaves_the_other_networks_alone(
 
     assert unchanged(plain.model, weights_of(strict.model))
     assert not unchanged(plain.discriminator, weights_of(strict.discriminator))
+
+
+@pytest.mark.parametrize(
+    ("step", "learning"),
+    [(0, {"generator", "mapping"}), (1, {"generator", "mapping", "encoder"})],
+)
+def test_gradients_are_computed_only_for_the_networks_of_a_phase(
+    make_trainee: MakeModule, batches: list[Batch], step: int, learning: set[str]
+) -> None:
+    module = make_trainee()
+    module.step = step
+    networks = {name: getattr(module.model, name) for name in ("generator", "mapping", "encoder")}
+    networks["discriminator"] = module.discriminator
+    seen: list[set[str]] = []
+
+    def note(*_: object) -> None:
+        seen.append(
+            {k for k, n in networks.items() if any(p.requires_grad for p in n.parameters())}
+        )
+
+    module.discriminator.register_forward_hook(note)
+    take_steps(module, batches[:1])
+
+    assert seen[0] == learning
+    assert seen[1:]
+    assert all(found == {"discriminator"} for found in seen[1:])
 
 
 def test_the_classifier_never_changes_and_gets_no_gradient(
@@ -229,6 +253,11 @@ def test_the_average_does_not_learn_and_shares_the_classifier(
     assert not any(p.requires_grad for p in module.average.parameters())
     stored = {id(p) for p in module.model.generator.parameters()}
     assert not stored & {id(p) for p in module.average.generator.parameters()}
+
+
+def test_an_unknown_way_of_hiding_is_refused(make_module: MakeModule) -> None:
+    with pytest.raises(InputError, match="hidden_by must be others or uniform, got 'softmax'"):
+        make_module(hidden_by="softmax")
 
 
 @pytest.mark.parametrize("hidden_by", ["uniform", "others"])
@@ -365,12 +394,11 @@ def test_steps_neither_draw_from_nor_change_the_global_random_numbers(
 def test_dividing_a_batch_changes_neither_reconstruction_terms_nor_their_gradients(
     make_trainee: MakeModule, batches: list[Batch]
 ) -> None:
-    # Without adversary, hiding and noise (its strength starts at 0) no term mixes images.
+    # Without adversary, deviation, hiding and noise (its strength starts at 0) images do not mix.
     gradients, terms = [], []
+    weights = {"adversarial": 0.0, "style_deviation": 0.0}
     for accumulation in (1, 2, 4):
-        module = make_trainee(
-            accumulation=accumulation, hidden_share=0.0, weights={"adversarial": 0.0}
-        )
+        module = make_trainee(accumulation=accumulation, hidden_share=0.0, weights=weights)
         module.step = 1
         seen = _gradients_at_first_step(module, "encoder")
         terms.append(take_steps(module, batches[:1])[0])
@@ -441,6 +469,28 @@ def test_the_encoders_gradient_is_that_of_the_weighted_sum_of_the_documented_ter
     assert torch.equal(terms["agreement"], decisions)
 
 
+def test_later_weights_replace_the_earlier_ones_from_their_step_on(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    later = {"from_step": 3, "weights": {"classifier_kl": 3.0}}
+    gradients = {}
+    for step in (1, 3):
+        for name, change in (
+            ("changing", {"weights": {"classifier_kl": 1.0}, "later_weights": later}),
+            ("early", {"weights": {"classifier_kl": 1.0}}),
+            ("late", {"weights": {"classifier_kl": 3.0}}),
+        ):
+            module = make_trainee(**{"later_weights": {**later, "from_step": None}, **change})
+            module.step = step
+            gradients[name, step] = _gradients_at_first_step(module, "encoder")
+            take_steps(module, batches[:1])
+
+    assert_close = torch.testing.assert_close
+    assert_close(gradients["changing", 1], gradients["early", 1])
+    assert_close(gradients["changing", 3], gradients["late", 3])
+    assert not torch.allclose(gradients["early", 3][0], gradients["late", 3][0])
+
+
 def _unit_distance(original: list[Tensor], generated: list[Tensor]) -> Tensor:
     total = torch.zeros(())
     for a, b in zip(original, generated, strict=True):
@@ -465,7 +515,10 @@ def test_a_lazy_phase_is_weighted_by_its_interval(
     key = {"path_length": "path_length", "r1": "r1_gamma"}[name]
     network = {"path_length": "generator", "r1": "discriminator"}[name]
     gradients = []
-    for change in ({interval: 8, "weights": {key: weight}}, {interval: 2, "weights": {key: 4 * weight}}):
+    for change in (
+        {interval: 8, "weights": {key: weight}},
+        {interval: 2, "weights": {key: 4 * weight}},
+    ):
         module = make_trainee(**change, learning_rate=0.0)
         seen = _gradients_of_every_step(module, network)
         take_steps(module, batches[:1])
@@ -505,14 +558,14 @@ def test_the_running_mean_of_path_lengths_moves_by_its_decay_towards_the_batchs_
 def test_a_term_without_weight_is_reported_and_not_learned_from(
     make_trainee: MakeModule, batches: list[Batch]
 ) -> None:
-    module = make_trainee(
-        weights={key: 0.0 for key in ("adversarial", "perceptual", "latent_l1", "classifier_kl")}
-    )
+    module = make_trainee(weights={"perceptual": 0.0})
     module.step = 1
+    module.distance.forward = lambda _, fake, *__: (math.nan * fake).sum()
     seen = _gradients_at_first_step(module, "encoder")
 
     terms = take_steps(module, batches[:1])[0]
 
     assert set(terms) == ALWAYS | ENCODER_TERMS
-    assert all(bool(torch.isfinite(value)) for value in terms.values())
-    assert max(float(g.abs().max()) for g in seen) > 0
+    assert math.isnan(float(terms["perceptual"]))
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in seen)
+    assert max(float(gradient.abs().max()) for gradient in seen) > 0

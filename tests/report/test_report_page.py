@@ -1,0 +1,188 @@
+"""The page: every number, every picture, nothing from elsewhere."""
+
+import base64
+import html
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from stylex.estimates import Estimate
+from stylex.report import wording
+from stylex.report.report import write_report
+from stylex.report.results import read_results
+
+WriteFolder = Callable[..., Path]
+VOID = {"meta", "img", "br", "link", "input", "hr", "line", "circle", "polyline"}
+
+
+class Page(HTMLParser):
+    """Reads a page and remembers its tags and its text; fails where tags do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+        self.words = " ".join(self.words.split())
+
+    def handle_starttag(  # noqa: D102  as in HTMLParser
+        self, tag: str, attrs: list[tuple[str, str | None]]
+    ) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(  # noqa: D102  as in HTMLParser
+        self, tag: str, attrs: list[tuple[str, str | None]]
+    ) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(  # noqa: D102  as in HTMLParser
+        self, tag: str
+    ) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(  # noqa: D102  as in HTMLParser
+        self, data: str
+    ) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of all tags of a kind."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def report(folder: Path) -> Page:
+    """Writes a folder's report and reads its page."""
+    write_report(folder, progress=lambda items, _: items)
+    return Page((folder / "index.html").read_text())
+
+
+def test_the_page_holds_every_number_of_every_attribute(write_folder: WriteFolder) -> None:
+    folder = write_folder(num_attributes=5)
+    page = report(folder)
+    for attribute in read_results(folder).attributes:
+        for text in (
+            f"#{attribute.rank} · {attribute.name} → {attribute.direction}",
+            wording.logits(attribute.effect.value),
+            wording.logits_interval(attribute.effect),
+            f"6 of 24 images, {wording.percent_interval(attribute.flips)}",
+            f"{attribute.layer_name}, channel {attribute.channel}",
+            f"layer {attribute.layer}, to its {attribute.direction} value",
+        ):
+            assert text in page.words
+    assert "75% of the images that the classifier called Pullover: 18 of 24" in page.words
+    assert "500 test images" in page.words
+    assert "88% (85% to 91%)" in page.words
+    assert "0.400 (" in page.words
+    assert "×2.5" in page.words
+    for fact in ("pretrained/test", "c0ffee00", "c1a551f1", "da7ada7a", "11", "torch 2.0"):
+        assert fact in page.words
+
+
+def test_the_page_needs_nothing_but_itself(write_folder: WriteFolder) -> None:
+    folder = write_folder(num_attributes=3)
+    page = report(folder)
+    text = (folder / "index.html").read_text()
+    assert re.search(r"https?:|@import|url\(|<script|<link", text) is None
+    sources = [image["src"] or "" for image in page.all("img")]
+    assert len(sources) == 1 + 2 * 2 + 2  # overview; two shown attributes; all together
+    assert all(source.startswith("data:image/") for source in sources)
+    assert all(image["alt"] for image in page.all("img"))
+    gif = base64.b64decode(next(s for s in sources if "image/gif" in s).split(",")[1])
+    assert gif == (folder / "animations" / "01.gif").read_bytes()
+    links = [link["href"] or "" for link in page.all("a")]
+    assert all(link.startswith("#") or (folder / link).is_file() for link in links)
+
+
+def test_a_wide_figure_is_embedded_reduced_and_keeps_its_file(write_folder: WriteFolder) -> None:
+    folder = write_folder(num_attributes=1, unshown=(), num_shown=6, size_px=256)
+    widths = [int(image["width"] or 0) for image in report(folder).all("img")]
+    assert max(widths) > 1400  # the GIF
+    assert sorted(widths)[-3] == 1400  # a strip
+
+
+def test_class_names_are_escaped(write_folder: WriteFolder) -> None:
+    folder = write_folder(source='<script>"&', target="<b>bold</b>")
+    page = report(folder)
+    assert page.all("script") == []
+    assert page.all("b") == []
+    assert "What makes the classifier say <b>bold</b>" in page.words
+    assert '<script>"& → <b>bold</b>' in page.words
+
+
+def test_an_attribute_without_pictures_says_why(write_folder: WriteFolder) -> None:
+    page = report(write_folder(unshown=(2,)))
+    assert page.words.count("No pictures: fewer than 3 images show it at strength ×2.5.") == 1
+
+
+def test_no_source_reads_as_any_other_class(write_folder: WriteFolder) -> None:
+    page = report(write_folder(source=None))
+    assert "any other class → Coat" in page.words
+    assert "None" not in page.words
+
+
+def test_the_chart_tells_its_numbers_to_who_does_not_see_it(write_folder: WriteFolder) -> None:
+    page = report(write_folder(num_attributes=4))
+    label = next(s["aria-label"] for s in page.all("svg") if s.get("role") == "img") or ""
+    assert [f"{k}: 75% (55% to 88%)" in label for k in range(1, 6)] == [True] * 4 + [False]
+
+
+@pytest.mark.parametrize("is_one_image", [True, False])
+def test_one_attribute_is_not_called_many(write_folder: WriteFolder, is_one_image: bool) -> None:
+    folder = write_folder(
+        num_attributes=1,
+        unshown=(),
+        is_one_image=is_one_image,
+        subset=[1] if is_one_image else None,
+    )
+    page = report(folder)
+    assert "attributes together" not in page.words
+    assert "#1 alone" in page.words
+
+
+def test_one_image_is_told_without_shares_and_intervals(write_folder: WriteFolder) -> None:
+    page = report(write_folder(is_one_image=True, subset=[1, 2], unshown=()))
+    assert "Image 7: Pullover → Coat" in page.words
+    assert (
+        "Changing 2 attributes together, #1 and #2, turns its decision into Coat (43%)"
+        in page.words
+    )
+    assert "#1 and #2: yes" in page.words
+    assert "interval" not in page.words
+    assert "not used to pick" not in page.words
+
+
+def test_one_image_that_no_attributes_flip_says_so(write_folder: WriteFolder) -> None:
+    page = report(write_folder(is_one_image=True, unshown=()))
+    told = "Changing all 3 attributes together does not turn its decision into Coat"
+    assert told in page.words
+    assert "#1 to #3: no" in page.words
+
+
+def test_alternative_texts_tell_the_probabilities(write_folder: WriteFolder) -> None:
+    page = report(write_folder(num_shown=3))
+    texts = [html.unescape(image["alt"] or "") for image in page.all("img")]
+    assert any("Probability of Coat: 1% to 43%, 16% to 58%, 31% to 73%." in text for text in texts)
+
+
+def test_percentages_never_round_to_none_or_all() -> None:
+    shares = (0.0, 0.0001, 0.004, 0.005, 0.5, 0.994, 0.9951, 0.99999, 1.0)
+    assert [wording.percent(s) for s in shares] == [
+        "0%", "<1%", "<1%", "0%", "50%", "99%", ">99%", ">99%", "100%",
+    ]  # fmt: skip
+
+
+def test_what_was_not_measured_is_not_a_number() -> None:
+    nothing = Estimate(None, 0, None)
+    assert wording.percent(nothing.value) == wording.logits(nothing.value) == "not measured"
+    assert wording.count(nothing) == "not measured"
+    assert wording.percent_interval(nothing) == wording.logits_interval(nothing) == ""
+    assert wording.logits(-0.5) == "−0.50"

@@ -1,0 +1,231 @@
+"""Every configuration composes and builds what it names; the API's defaults equal the files."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+import yaml
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import nn
+
+import stylex
+from stylex.classifier.frozen import FrozenClassifier, build_adapter, build_classifier
+from stylex.model import build_discriminator, build_model
+from stylex.search.explanation import Settings
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
+DOORS = ("train", "search", "evaluation")
+NETWORK = "classifier.network=stylex.classifier.backbones:SmallCNN"
+WIDTHS = "{channels: 3, num_classes: null, width: 4, dropout: 0.0}"
+NEEDED = {  # what a user must give with an option
+    "data/folder.yaml": ["data.root=nowhere", "data.resolution=32"],
+    "classifier/module.yaml": [NETWORK, f"+classifier.arguments={WIDTHS}"],
+    "classifier/torchscript.yaml": ["classifier.network=network.pt"],
+}
+
+
+def options(group: str) -> list[str]:
+    return [path.stem for path in FILES if path.parent == Path(group)]
+
+
+def composed(door: str, *overrides: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(door, overrides=list(overrides))
+
+
+def plain(config: DictConfig) -> Any:  # noqa: ANN401
+    """As the doors get it: interpolations resolved, nothing missing."""
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+@pytest.fixture(autouse=True)
+def _from_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_every_file_composes_and_leaves_nothing_missing(file: Path) -> None:
+    group = file.parent.as_posix()
+    if group == ".":
+        config = composed(file.stem)
+    else:
+        door = "search" if group == "search" else "train"
+        config = composed(door, f"{group}={file.stem}", *NEEDED.get(str(file), []))
+    assert isinstance(plain(config), dict)
+
+
+def test_the_files_were_seen_and_are_few() -> None:
+    assert {f"{door}.yaml" for door in DOORS} <= {str(file) for file in FILES}
+    assert 10 < len(FILES) <= 40
+
+
+def test_an_experiment_is_a_short_delta_that_says_how_to_run_it() -> None:
+    for name in options("experiment"):
+        lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()
+        assert len([line for line in lines if line.strip() and not line.startswith("#")]) <= 15
+        assert f"experiment={name}" in "\n".join(line for line in lines if line.startswith("#"))
+
+
+# What the options build
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path) -> Path:
+    for name in ("circle", "square"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("RGB", (40, 32), (60 * i, 0, 0)).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+def data_overrides(option: str, folder: Path) -> list[str]:
+    given = {"folder": [f"data.root={folder}", "data.resolution=32"]}
+    return [f"data={option}", *given.get(option, [])]
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("option", options("data"))
+def test_every_data_option_gives_images(option: str, split: str, picture_folder: Path) -> None:
+    config = composed("train", *data_overrides(option, picture_folder))
+    data = instantiate(config.data, split=split)
+    images, labels = data.batch([0])
+    assert images.shape == (1, config.data.channels, config.data.resolution, config.data.resolution)
+    assert -1 <= images.min() <= images.max() <= 1
+    assert int(labels) < len(data.class_names)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A TorchScript file: three channels, three classes."""
+    path = tmp_path / "network.pt"
+    torch.jit.trace(
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.zeros(1, 3, 8, 8)
+    ).save(path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.parametrize("option", options("classifier"))
+def test_every_classifier_option_gives_one_logit_per_class(option: str, script: Path) -> None:
+    given = {**NEEDED, "classifier/torchscript.yaml": [f"classifier.network={script}"]}
+    num_classes = 10 if option == "fashion" else 3
+    overrides = given.get(f"classifier/{option}.yaml", [])
+    config = plain(composed("train", f"classifier={option}", *overrides))
+    names = [f"class {i}" for i in range(num_classes)]
+    classifier = build_classifier(config["classifier"], names)
+    images = torch.zeros(2, config["data"]["channels"], 32, 32)
+    logits, features = classifier.features(images)
+    assert logits.shape == (2, num_classes)
+    assert len(features) == len(config["classifier"]["feature_layers"])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("option", options("model"))
+def test_every_model_option_builds_all_networks(option: str, channels: int) -> None:
+    config = plain(composed("train", f"model={option}", f"data.channels={channels}"))
+    with torch.device("meta"):  # the paper's widths cost nothing there
+        classifier = untrained_classifier(config)
+        model = build_model(config["model"], classifier)
+        discriminator = build_discriminator(config["model"], num_classes=3)
+        images = torch.zeros(4, channels, 32, 32)
+        assert model.reconstruct(images).shape == images.shape
+        assert discriminator(images, torch.zeros(4, 3)).shape[0] == 4
+    assert (model.resolution_px, model.channels) == (32, channels)
+
+
+def untrained_classifier(config: dict[str, Any]) -> FrozenClassifier:
+    return build_classifier({**config["classifier"], "weights": None}, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("option", options("training"))
+def test_every_training_option_builds_its_recipe(option: str) -> None:
+    config = plain(composed("train", f"task={option}", "classifier=small_cnn"))
+    classifier = untrained_classifier(config)
+    settings = config["training"]
+    if option == "stylex":
+        from stylex.training.module import StylExModule
+
+        model = build_model(config["model"], classifier)
+        discriminator = build_discriminator(config["model"], classifier.num_classes)
+        module = StylExModule(model, discriminator, settings, config["seed"])
+        assert len(module.configure_optimizers()) == 3
+    else:
+        from stylex.classifier.module import ClassifierModule
+
+        taken = inspect.signature(ClassifierModule).parameters.keys() & settings.keys()
+        adapter = build_adapter(config["classifier"])
+        given = {name: settings[name] for name in taken}
+        module = ClassifierModule(classifier.network, adapter, **given, seed=config["seed"])
+        assert module.configure_optimizers()["optimizer"] is not None
+
+
+@pytest.mark.parametrize("option", options("training"))
+def test_every_training_key_is_read_somewhere(option: str) -> None:
+    files = [ROOT / "train.py", *(ROOT / "stylex" / "training").glob("*.py")]
+    source = "".join(file.read_text() for file in files)
+
+    def keys(values: dict[str, Any]) -> Iterator[str]:
+        for key, value in values.items():
+            yield key
+            if isinstance(value, dict):
+                yield from keys(value)
+
+    found = list(keys(yaml.safe_load((CONFIGS / "training" / f"{option}.yaml").read_text())))
+    assert len(found) > 5
+    assert [key for key in found if f'"{key}"' not in source] == []
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's, on GPUs that are not used
+@pytest.mark.parametrize("option", options("trainer"))
+def test_every_trainer_option_builds_a_trainer(option: str) -> None:
+    from lightning import Trainer
+
+    config = plain(composed("train", f"trainer={option}", "trainer.accelerator=cpu"))
+    Trainer(**config["trainer"], logger=False, enable_checkpointing=False)
+
+
+@pytest.mark.parametrize("option", options("logger"))
+def test_every_logger_option_names_classes_that_take_its_keys(option: str) -> None:
+    config = plain(composed("train", f"logger={option}"))["logger"]
+    for settings in config.values():
+        target = hydra.utils.get_class(settings.pop("_target_"))
+        inspect.signature(target).bind(**settings)
+
+
+# The API
+
+
+def test_the_defaults_of_explain_are_those_of_the_files_key_by_key() -> None:
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(stylex.explain).parameters.items()
+    }
+    assert defaults.pop("model") is inspect.Parameter.empty
+    assert defaults.pop("images") is inspect.Parameter.empty
+    for name in ("made_by", "progress"):  # a caller's own
+        defaults.pop(name)
+    defaults["num_attributes"] = defaults.pop("k")
+
+    door = yaml.safe_load((CONFIGS / "search.yaml").read_text())
+    for name in ("defaults", "hydra", "checkpoint", "split", "device", "cpu_threads"):
+        door.pop(name)  # where model and images come from, and what computes
+    search = yaml.safe_load((CONFIGS / "search" / "default.yaml").read_text())
+    assert not door.keys() & search.keys()
+    assert defaults == {**door, **search}
+    assert {name: type(value) for name, value in defaults.items()} == {
+        name: type(value) for name, value in {**door, **search}.items()
+    }
+
+
+def test_the_settings_of_a_search_are_the_keys_of_its_file() -> None:
+    search = yaml.safe_load((CONFIGS / "search" / "default.yaml").read_text())
+    assert {field.name for field in fields(Settings)} == {*search, "selector", "seed"}

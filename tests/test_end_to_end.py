@@ -1,0 +1,393 @@
+"""The whole road at 32 px: two trainings, stopped and gone on with; search, report; a kill."""
+
+import csv
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image, ImageDraw
+
+import stylex
+from stylex.search.statistics import Statistics
+
+ROOT = Path(__file__).parents[1]
+FEW = {"num_images", "value", "interval"}
+WIDTH = "{channel_base: 128, channel_max: 8"
+QUICK = ["cpu_threads=1", "trainer.accelerator=cpu"]
+TINY = [
+    "model.latent_dim=4",
+    "model.mapping_layers=2",
+    f"model.generator={WIDTH}, noise: true}}",
+    f"model.encoder={WIDTH}}}",
+    f"model.discriminator={WIDTH}, minibatch_group: 2}}",
+    "training.batch_size=4",
+    "training.learning_rate=0.01",
+    "training.path_length_interval=2",
+    "training.r1_interval=2",
+    "training.log_interval_steps=1",
+    "training.validation_interval_steps=2",
+    "training.picture_interval_steps=4",
+]
+
+
+def run(door: str, *overrides: str) -> None:
+    """Opens a door in this process, where torch is imported already."""
+    spec = importlib.util.spec_from_file_location(f"door_{door}", ROOT / f"{door}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = hydra.compose(door, overrides=list(overrides))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice
+        getattr(module, door)(OmegaConf.to_container(config, resolve=True), config)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all of this module's files are."""
+    return tmp_path_factory.mktemp("road")
+
+
+@pytest.fixture(scope="module")
+def pictures(home: Path) -> list[str]:
+    """Forty coloured pictures in each of two classes, as the doors' arguments."""
+    random = np.random.default_rng(0)
+    for name in ("disc", "square"):
+        (home / "pictures" / name).mkdir(parents=True)
+        for i in range(40):
+            back, front = random.integers(0, 90, 3), random.integers(120, 256, 3)
+            picture = Image.new("RGB", (36, 32), tuple(back.tolist()))
+            x, y, r = random.integers(12, 24), random.integers(10, 22), random.integers(5, 10)
+            draw = ImageDraw.Draw(picture)
+            shape = draw.ellipse if name == "disc" else draw.rectangle
+            shape((int(x - r), int(y - r), int(x + r), int(y + r)), fill=tuple(front.tolist()))
+            picture.save(home / "pictures" / name / f"{i:02d}.png")
+    root = home / "pictures"
+    return ["data=folder", f"data.root={root}", "data.resolution=32", "data.test_share=0.4"]
+
+
+@pytest.fixture(scope="module")
+def classifier(home: Path, pictures: list[str]) -> list[str]:
+    """A classifier after a few steps, as the doors' arguments."""
+    network = ["classifier=small_cnn", "classifier.arguments.width=4"]
+    run(
+        "train",
+        "task=classifier",
+        *pictures,
+        *network,
+        *QUICK,
+        "training.num_steps=30",
+        "training.batch_size=16",
+        "training.validation_interval_steps=15",
+        f"output_dir={home / 'classifier'}",
+    )
+    weights = home / "classifier" / "checkpoints" / "classifier.safetensors"
+    return [*network, f"classifier.weights={weights}"]
+
+
+@pytest.fixture(scope="module")
+def trained(home: Path, pictures: list[str], classifier: list[str]) -> Path:
+    """A StylEx model after six steps in one go."""
+    folder = home / "whole"
+    given = [*pictures, *classifier, *TINY, *QUICK]
+    run("train", *given, "training.num_steps=6", f"output_dir={folder}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def resumed(home: Path, pictures: list[str], classifier: list[str]) -> Path:
+    """The same after four steps, and then two more."""
+    folder = home / "resumed"
+    given = [*pictures, *classifier, *TINY, *QUICK, f"output_dir={folder}"]
+    run("train", *given, "training.num_steps=4")
+    run("train", *given, "training.num_steps=6")
+    return folder
+
+
+def asked(home: Path, pictures: list[str], trained: Path, name: str) -> list[str]:
+    return [
+        *pictures,
+        f"checkpoint={trained}",
+        f"output_dir={home / name}",
+        "cpu_threads=1",
+        "device=cpu",
+        "search.num_images=8",
+        "search.least_rise=-1.0",
+    ]
+
+
+@pytest.fixture(scope="module")
+def found(home: Path, pictures: list[str], trained: Path) -> Path:
+    """The folder of a search."""
+    run("search", *asked(home, pictures, trained, "found"))
+    return home / "found"
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_trained_classifier_has_seen_what_it_says(home: Path, classifier: list[str]) -> None:
+    accuracies = [row["validation_accuracy"] for row in rows(home / "classifier")]
+    measured = [float(value) for value in accuracies if value]
+    assert len(measured) == 3  # after the first step, halfway, at the end
+    assert all(0 <= value <= 1 for value in measured)
+
+
+def test_a_training_leaves_what_the_next_stage_reads(trained: Path) -> None:
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    assert names == {
+        "config.yaml",
+        "metrics.csv",
+        "samples/0000001.png",
+        "samples/0000004.png",
+        "checkpoints/last.ckpt",
+        "checkpoints/model.safetensors",
+        "checkpoints/classifier.safetensors",
+        "checkpoints/config.yaml",
+    }
+    model = stylex.load(trained)
+    assert model.class_names == ("disc", "square")
+    assert (model.resolution_px, model.channels) == (32, 3)
+
+
+def test_six_steps_train_every_network(trained: Path, pictures: list[str]) -> None:
+    terms = rows(trained)
+    for name in ("image_l1", "adversarial", "adversarial_encoder", "path_length", "r1"):
+        values = [float(row[name]) for row in terms if row.get(name)]
+        assert len(values) == 3, name  # every second step
+        assert len(set(values)) == 3, name
+        assert all(np.isfinite(values)), name
+
+
+def test_a_resumed_training_equals_one_in_one_go_bit_for_bit(resumed: Path, trained: Path) -> None:
+    for name in ("model.safetensors", "classifier.safetensors", "config.yaml"):
+        one, other = (folder / "checkpoints" / name for folder in (resumed, trained))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
+def test_a_resumed_trainings_metrics_are_those_of_one_in_one_go(
+    resumed: Path, trained: Path
+) -> None:
+    def recorded(folder: Path) -> list[tuple[int, dict[str, str]]]:
+        return [
+            (int(row.pop("step")), {name: value for name, value in row.items() if value})
+            for row in rows(folder)
+        ]
+
+    assert recorded(resumed) == recorded(trained)
+
+
+def test_a_finished_training_is_left_as_it_is(
+    home: Path,
+    pictures: list[str],
+    classifier: list[str],
+    trained: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = (trained / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    given = [*pictures, *classifier, *TINY, *QUICK, f"output_dir={trained}"]
+    run("train", *given, "training.num_steps=6")
+    assert (
+        f"'{trained}' has its 6 steps; give a larger training.num_steps" in capsys.readouterr().out
+    )
+    assert (trained / "checkpoints" / "last.ckpt").stat().st_mtime_ns == state
+
+
+@pytest.mark.parametrize(
+    ("fact", "override"),
+    [
+        ("seed", "seed=1"),
+        ("training", "training.weights.image_l1=2"),
+        ("model", "model.appended=uniform"),
+        ("data", "data.seed=1"),
+        ("classifier", "classifier.input_range=[0.0,1.0]"),
+    ],
+)
+def test_a_training_goes_on_with_the_settings_it_began_with(
+    pictures: list[str], classifier: list[str], trained: Path, fact: str, override: str
+) -> None:
+    given = [*pictures, *classifier, *TINY, *QUICK, f"output_dir={trained}", override]
+    message = f"goes on with the settings it began with, got another '{fact}' for '{trained}'"
+    with pytest.raises(stylex.types.InputError, match=message):
+        run("train", *given, "training.num_steps=8")
+
+
+# Search and report
+
+
+def test_a_search_leaves_all_its_numbers(found: Path, trained: Path) -> None:
+    for name in ("attributes", "metrics", "provenance"):
+        assert isinstance(json.loads((found / f"{name}.json").read_text()), dict)
+    statistics = Statistics.read(found / "statistics.safetensors")
+    assert len(statistics.indices) == 32
+    assert (found / "effects.zarr").is_dir()
+    assert (found / "counterfactuals" / "together.safetensors").is_file()
+
+
+def test_every_figure_has_its_denominator_and_interval(found: Path) -> None:
+    metrics = json.loads((found / "metrics.json").read_text())
+    for name in ("agreement", "reconstruction_l1", "sufficiency_at_10"):
+        assert metrics[name].keys() == FEW, name
+        low, high = metrics[name]["interval"]
+        assert low <= metrics[name]["value"] <= high
+    assert metrics["agreement"]["num_images"] == 32
+    assert metrics["sufficiency_at_10"]["num_images"] == 4
+
+
+def test_metrics_and_attributes_are_those_of_the_stored_model(
+    found: Path, trained: Path, pictures: list[str]
+) -> None:
+    from hydra.utils import instantiate
+
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = hydra.compose("search", overrides=pictures)
+    data = instantiate(config.data, split="test")
+    images, _ = data.batch(range(len(data)))
+    model = stylex.load(trained)
+    metrics = json.loads((found / "metrics.json").read_text())
+    with torch.no_grad():
+        l1 = (model.reconstruct(images) - images).abs().mean()
+    assert metrics["reconstruction_l1"]["value"] == pytest.approx(float(l1), abs=1e-4)
+    again = stylex.explain(model, images, num_images=8, least_rise=-1.0)
+    written = json.loads((found / "attributes.json").read_text())
+    assert (written["source"], written["target"]) == (again.source, again.target)
+    coordinates = [entry["coordinate"] for entry in written["attributes"]]
+    assert coordinates == [attribute.coordinate for attribute in again.attributes]
+
+
+def test_provenance_names_what_made_the_results(found: Path, trained: Path) -> None:
+    facts = json.loads((found / "provenance.json").read_text())
+    weights = (trained / "checkpoints" / "model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest().startswith(facts["checkpoint"])
+    assert facts["classifier"] == stylex.load(trained).classifier.fingerprint()
+    assert facts["seed"] == 0
+    assert facts["config"]["search"]["num_images"] == 8
+    assert facts["versions"]["torch"] == importlib.metadata.version("torch")
+    assert len(facts["data"]) == 64
+
+
+def test_a_search_leaves_a_report(found: Path) -> None:
+    attributes = json.loads((found / "attributes.json").read_text())["attributes"]
+    shown = [entry["rank"] for entry in attributes if entry["shown"]]
+    assert shown
+    for rank in shown:
+        assert (found / "counterfactuals" / f"{rank:02d}.safetensors").is_file()
+        with Image.open(found / "animations" / f"{rank:02d}.gif") as animation:
+            assert animation.is_animated
+        assert (found / "figures" / f"{rank:02d}.png").is_file()
+    page = (found / "index.html").read_text()
+    assert attributes[0]["name"] in page
+
+
+def test_the_same_search_again_changes_no_result(
+    home: Path, pictures: list[str], trained: Path, found: Path
+) -> None:
+    names = ("attributes.json", "metrics.json")
+    before = {name: (found / name).read_bytes() for name in names}
+    chunks = {path: path.stat().st_mtime_ns for path in (found / "effects.zarr").rglob("*")}
+    run("search", *asked(home, pictures, trained, "found"))
+    assert {name: (found / name).read_bytes() for name in names} == before
+    assert {path: path.stat().st_mtime_ns for path in chunks} == chunks
+
+
+# A killed search
+
+
+def images_done(folder: Path) -> dict[int, int]:
+    """Time of writing of every image that is marked done."""
+    chunks = (folder / "effects.zarr" / "done" / "c").glob("*")
+    return {int(path.name): path.stat().st_mtime_ns for path in chunks}
+
+
+@pytest.fixture
+def started(home: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes to end, whatever happens."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_where_it_was_and_ends_the_same(
+    home: Path,
+    pictures: list[str],
+    trained: Path,
+    found: Path,
+    started: list[subprocess.Popen[str]],
+) -> None:
+    folder = home / "killed"
+    # One edited image at a time: slow enough to be killed in the middle.
+    overrides = [*asked(home, pictures, trained, "killed"), "search.batch_size=1"]
+
+    def start() -> subprocess.Popen[str]:
+        environment: dict[str, Any] = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "search.py", *overrides],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    process = start()
+    deadline = time.monotonic() + 120
+    while len(images_done(folder)) < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = images_done(folder)
+    assert 3 <= len(before) < 8
+    assert not (folder / "attributes.json").exists()
+
+    second = start()
+    _, errors = second.communicate(timeout=240)
+    assert second.returncode == 0, errors
+    assert errors == ""
+    after = images_done(folder)
+    assert len(after) == 8
+    assert {image: after[image] for image in before} == before  # computed once, not again
+    one, other = (json.loads((f / "attributes.json").read_text()) for f in (folder, found))
+    assert_same(one, other)
+
+
+def assert_same(one: Any, other: Any) -> None:  # noqa: ANN401
+    """Equal, but for the last bits of numbers: the batch size was another."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert_same(value, other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, abs=1e-4)
+    else:
+        assert one == other
