@@ -5,7 +5,7 @@ Source: Lang et al. 2021, "Explaining in Style" (arXiv:2104.13369), figure 2.
 
 from collections.abc import Mapping as Spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import yaml
@@ -104,7 +104,12 @@ def build_model(spec: Spec[str, Any], classifier: FrozenClassifier) -> StylEx:
             `generator` and `encoder` the widths (`channel_base`, `channel_max`) and the
             generator's `noise`.
         classifier: The classifier to explain; its classes lengthen the latent.
+
+    Raises:
+        InputError: If `appended` is unknown.
     """
+    if spec["appended"] not in get_args(Appended):
+        raise InputError(f"model.appended must be softmax or uniform, got '{spec['appended']}'")
     size = {"resolution_px": spec["resolution_px"], "image_channels": spec["channels"]}
     latent_dim = spec["latent_dim"]
     return StylEx(
@@ -157,12 +162,22 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(
             f"a checkpoint's {CONFIG_FILE} must be YAML, got '{file}'; copy it again"
         ) from error
-    if not isinstance(config, dict) or not {"model", "classifier", "class_names"} <= set(config):
+    if not isinstance(config, dict) or not _rebuilds_a_model(config):
         raise InputError(
             f"a checkpoint's {CONFIG_FILE} must have model, classifier and class_names, got "
             f"'{file}'"
         )
     return config
+
+
+def _rebuilds_a_model(config: Spec[str, Any]) -> bool:
+    names = config.get("class_names")
+    return (
+        isinstance(config.get("model"), dict)
+        and isinstance(config.get("classifier"), dict)
+        and isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+    )
 
 
 def load(path: str | Path) -> StylEx:

@@ -67,7 +67,7 @@ class Adapter(nn.Module):
         self.input_resolution_px, self.input_channels = input_resolution_px, input_channels
         self.low, self.high = low, high
 
-    def forward(self, images: Images) -> Images:
+    def forward(self, images: Images) -> Float[Tensor, "b c2 h2 w2"]:
         """Adapts images; differentiable."""
         images = resize(images, self.input_resolution_px)
         if self.input_channels == 3 and images.shape[1] == 1:
@@ -110,9 +110,14 @@ class FrozenClassifier(nn.Module):
                 empty.
 
         Raises:
-            InputError: If a layer is named that the network lacks.
+            InputError: If a layer is named that the network lacks or does not let be read.
         """
         super().__init__()
+        if feature_layers and isinstance(network, torch.jit.ScriptModule):
+            raise InputError(
+                "classifier.feature_layers must be empty for a TorchScript network, whose layers "
+                f"cannot be read, got {list(feature_layers)}; give training.perceptual=none"
+            )
         modules = dict(network.named_modules())
         for layer in feature_layers:
             if layer not in modules:

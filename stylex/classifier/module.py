@@ -56,7 +56,8 @@ class ClassifierModule(LightningModule):
 
     def forward(self, images: Images) -> Logits:
         """Returns logits."""
-        return self.network(self.adapter(images))
+        logits = self.network(self.adapter(images))
+        return logits[:, None] if logits.ndim == 1 else logits
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, its rate falling to 0 along a cosine."""

@@ -77,6 +77,7 @@ class ImageDataModule(LightningDataModule):
             _Batched(self.train),
             sampler=steps,
             batch_size=None,  # the sampler's items are whole batches
+            collate_fn=tuple,  # torch's own makes a list of the pair
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
         )

@@ -18,6 +18,7 @@ from stylex.gan.styles import StyleLayout
 from stylex.types import Images, Latents, Styles
 
 LayerLatents = Float[Tensor, "b l d"]
+ImageBelow = Float[Tensor, "b o h2 w2"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SynthesisState:
 
     layer: int
     features: Features
-    image: Images | None
+    image: ImageBelow | None
 
     def select(self, rows: Tensor) -> "SynthesisState":
         """The states of some images, in the order of `rows`; a row may be taken many times."""
@@ -145,6 +146,6 @@ class Generator(nn.Module):
         return SynthesisState(0, self.const.expand(batch_size, -1, -1, -1), None)
 
     def _add_image(
-        self, block: int, features: Features, parts: tuple[Tensor, ...], image: Images | None
-    ) -> Images:
+        self, block: int, features: Features, parts: tuple[Tensor, ...], image: ImageBelow | None
+    ) -> Float[Tensor, "b o h w"]:
         return self.torgbs[block](features, parts[len(self.convolutions) + block], image)

@@ -21,7 +21,7 @@ from stylex.gan.residual import Discriminator
 from stylex.model import StylEx
 from stylex.training import losses
 from stylex.training.perceptual import PerceptualDistance
-from stylex.types import Images, Labels, Probabilities
+from stylex.types import Images, InputError, Labels, Probabilities
 
 LayerLatents = Float[Tensor, "b l d"]
 OPTIMISERS = ("generator", "encoder", "discriminator")
@@ -51,8 +51,24 @@ class StylExModule(LightningModule):
             settings: The configuration's `training` group; see configs/training/stylex.yaml for
                 each key's meaning.
             seed: Of latents, noise and hidden probabilities; each step draws from (seed, step).
+
+        Raises:
+            InputError: If `hidden_by` or `perceptual` is unknown, or a part of the batch too small.
         """
         super().__init__()
+        if settings["hidden_by"] not in ("others", "uniform"):
+            raise InputError(
+                f"training.hidden_by must be others or uniform, got '{settings['hidden_by']}'"
+            )
+        if (
+            settings["hidden_by"] == "others"
+            and settings["batch_size"] < 2 * settings["accumulation"]
+        ):
+            raise InputError(
+                "training.hidden_by=others needs at least two images in every part of the batch, got "
+                f"batch_size {settings['batch_size']} and accumulation {settings['accumulation']}; "
+                "lower training.accumulation"
+            )
         self.automatic_optimization = False
         self.model, self.discriminator = model, discriminator
         self.average = StylEx(
@@ -98,7 +114,16 @@ class StylExModule(LightningModule):
         ratio = 1.0 if interval is None else interval / (interval + 1)
         rate = self.settings["learning_rate"] * factor * ratio
         first, second = (float(beta) ** ratio if beta else 0.0 for beta in self.settings["betas"])
-        return torch.optim.Adam(parameters, rate, betas=(first, second), eps=1e-8)
+        groups = [{"params": list(parameters), "initial_lr": rate}]
+        return torch.optim.Adam(groups, rate, betas=(first, second), eps=1e-8)
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Factor on all learning rates: 1, then falling in a straight line, then constant."""
+        decay = self.settings["learning_rate_decay"]
+        if decay["from_step"] is None or step <= decay["from_step"]:
+            return 1.0
+        done = (step - decay["from_step"]) / (decay["to_step"] - decay["from_step"])
+        return 1.0 + min(1.0, done) * (decay["to_factor"] - 1.0)
 
     def takes_encoder_path(self, step: int) -> bool:
         """Whether a step takes the encoder path: odd ones do; all do without a noise path."""
@@ -244,7 +269,10 @@ class StylExModule(LightningModule):
                     parameter.requires_grad_(name in names)
                     parameter.grad = None
         yield
+        factor = self.learning_rate_factor(self.step)
         for name in names:
+            for group in optimisers[name].param_groups:
+                group["lr"] = group["initial_lr"] * factor
             optimisers[name].step()
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:

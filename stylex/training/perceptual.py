@@ -1,7 +1,6 @@
 """Perceptual distance of two images: the frozen classifier's own features, or LPIPS."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,13 +9,13 @@ from stylex.classifier.frozen import FrozenClassifier
 from stylex.training.losses import perceptual_distance
 from stylex.types import Images, InputError
 
-Kind = Literal["classifier", "lpips", "none"]
+KINDS = ("classifier", "lpips", "none")
 
 
 class PerceptualDistance(nn.Module):
     """Distance of images in [-1, 1]; no image is rescaled by its own range."""
 
-    def __init__(self, kind: Kind, classifier: FrozenClassifier) -> None:
+    def __init__(self, kind: str, classifier: FrozenClassifier) -> None:
         """Chooses the features.
 
         Args:
@@ -29,7 +28,7 @@ class PerceptualDistance(nn.Module):
         """
         super().__init__()
         self.kind = kind
-        if kind not in ("classifier", "lpips", "none"):
+        if kind not in KINDS:
             raise InputError(f"training.perceptual must be classifier, lpips or none, got '{kind}'")
         if kind == "classifier" and not classifier.feature_layers:
             raise InputError(
