@@ -39,7 +39,7 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     model = load(checkpoint).to(device)
     data = instantiate(raw.data, split=config["split"])
     check_fit(model, data, checkpoint)
-    made_by = {"checkpoint": fingerprint(checkpoint), "data": data.fingerprint}
+    made_by = {"data": data.fingerprint}
     say(
         f"{len(data)} images of '{config['split']}', {model.generator.layout.num_coordinates} "
         "style coordinates"
@@ -114,15 +114,6 @@ def choose_device(name: str) -> str:
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def fingerprint(checkpoint: Path) -> str:
-    """Hex digest of a model's weights file."""
-    import hashlib
-
-    from stylex.model import MODEL_FILE
-
-    return hashlib.sha256((checkpoint / MODEL_FILE).read_bytes()).hexdigest()[:16]
-
-
 def write_metrics(
     model: "StylEx", images: "Tensor", labels: "Tensor", found: "Explanation", folder: Path
 ) -> None:
@@ -147,10 +138,11 @@ def write_provenance(
     model: "StylEx", config: dict[str, Any], made_by: dict[str, str], folder: Path
 ) -> None:
     """Writes provenance.json: what made these results."""
-    from stylex.artifacts import provenance, write_json
+    from stylex.artifacts import digest, provenance, write_json
 
     facts = provenance(
-        model=str(config["checkpoint"]),
+        checkpoint=str(config["checkpoint"]),
+        model=digest(model.state_dict()),
         **made_by,
         classifier=model.classifier.fingerprint(),
         seed=config["seed"],

@@ -1,11 +1,12 @@
 """Files: written whole or not at all, read without running what is inside, stamped."""
 
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,16 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
             f"{what} must be a whole safetensors file, got '{path}' ({error}); copy or train it "
             "again"
         ) from error
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Sixteen hex digits that tell named tensors from others."""
+    found = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        plain = value.detach().cpu().contiguous()
+        found.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+        found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -131,29 +142,3 @@ def provenance(**facts: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON value
         "versions": {"python": platform.python_version(), **versions},
         "platform": platform.platform(),
     }
-
-
-def same_or_new(path: Path, facts: Mapping[str, Any], describe: Callable[[str], str]) -> bool:
-    """Whether `path` holds just these facts (True), or does not exist (False).
-
-    Args:
-        path: A JSON file.
-        facts: What the present run would write there.
-        describe: Makes the error's sentence from the name of the first fact that differs.
-
-    Raises:
-        InputError: If the file was made from other facts.
-    """
-    if not path.is_file():
-        return False
-    try:
-        stored = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"'{path}' must be readable JSON, got a broken file; delete its folder"
-        ) from error
-    plain = json.loads(json.dumps(facts))
-    for name, value in plain.items():
-        if stored.get(name) != value:
-            raise InputError(describe(name))
-    return True

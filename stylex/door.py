@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -45,6 +45,10 @@ def open_door(config_name: str, run: Callable[[dict[str, Any], DictConfig], None
             run(plain, config)  # type: ignore[arg-type]
         except InputError as error:
             _refuse(error)
+        except InstantiationException as error:
+            if isinstance(error.__cause__, InputError):
+                _refuse(error.__cause__)
+            raise
         except OmegaConfBaseException as error:
             key = getattr(error, "full_key", None) or "a key"
             _refuse(InputError(f"{key} must be given, got nothing; add {key}=VALUE to the command"))
@@ -74,8 +78,7 @@ def _check_overrides(config_name: str, overrides: list[str]) -> None:
             ) from error
         name = override.get_key_element().lstrip("+~")
         if (CONFIGS / name).is_dir():
-            _check_option(name, override.value())
-            groups.append(text)
+            groups.append(f"{name}={_check_option(name, override.value())}")
         elif not name.startswith("hydra") and not override.is_add():
             values.append((text, name))
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -85,20 +88,34 @@ def _check_overrides(config_name: str, overrides: list[str]) -> None:
             for _, name in values:
                 if name not in known:
                     raise InputError(_unknown(name, known))
-            hydra.compose(config_name, overrides=[*groups, *(text for text, _ in values)])
+            given = hydra.compose(config_name, overrides=[*groups, *(text for text, _ in values)])
+            for _, name in values:
+                _check_kind(name, OmegaConf.select(config, name), OmegaConf.select(given, name))
         except HydraException as error:
             raise InputError(f"the configuration must be sound, got: {error}") from error
 
 
-def _check_option(group: str, value: Any) -> None:  # noqa: ANN401  whatever was typed
+def _check_option(group: str, value: Any) -> str:  # noqa: ANN401  whatever was typed
     options = sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
-    for name in value if isinstance(value, list) else [value]:
-        if name is not None and isinstance(name, str) and name not in options:
-            near = difflib.get_close_matches(name, options, 1, 0.0)
-            raise InputError(
-                f"{group} must be one of {', '.join(options)}, got '{name}'; did you mean "
-                f"{group}={near[0]}?"
-            )
+    name = "null" if value is None else str(value)
+    if value is not None and name not in options:
+        near = difflib.get_close_matches(name, options, 1, 0.0)
+        raise InputError(
+            f"{group} must be one of {', '.join(options)}, got '{name}'; did you mean "
+            f"{group}={near[0]}?"
+        )
+    return name
+
+
+def _check_kind(name: str, default: Any, given: Any) -> None:  # noqa: ANN401  any values
+    """A number stays a number, and a switch a switch."""
+    if isinstance(default, bool):
+        if not isinstance(given, bool):
+            raise InputError(f"{name} must be true or false, got '{given}'")
+    elif isinstance(default, int | float) and (
+        isinstance(given, bool) or not isinstance(given, int | float)
+    ):
+        raise InputError(f"{name} must be a number, got '{given}'")
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:  # noqa: ANN401  any node

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from stylex.artifacts import (
     read_state,
     read_tensors,
     replacing,
-    same_or_new,
     write_json,
     write_state,
     write_tensors,
@@ -244,35 +242,3 @@ def test_provenance_adds_schema_versions_and_platform_to_the_facts(
     assert found["versions"]["python"]
     assert found["platform"]
     assert json.loads(json.dumps(found)) == found
-
-
-def describe(name: str) -> str:
-    return f"another {name}"
-
-
-def test_a_new_file_and_the_same_facts_are_told_apart(tmp_path: Path) -> None:
-    path = tmp_path / "facts.json"
-    facts: Mapping[str, Any] = {"seed": 0, "range": (0, 1), "names": ["a"]}
-    assert not same_or_new(path, facts, describe)
-
-    write_json(path, facts)
-
-    assert same_or_new(path, facts, describe)  # a tuple is a list in JSON
-
-
-@pytest.mark.parametrize(("changed", "value"), [("seed", 1), ("names", ["a", "b"]), ("new", 0)])
-def test_other_facts_are_refused_and_the_first_that_differs_is_named(
-    tmp_path: Path, changed: str, value: object
-) -> None:
-    facts = {"seed": 0, "names": ["a"]}
-    write_json(tmp_path / "facts.json", facts)
-
-    with pytest.raises(InputError, match=f"another {changed}"):
-        same_or_new(tmp_path / "facts.json", {**facts, changed: value}, describe)
-
-
-def test_broken_json_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "facts.json").write_text('{"seed": ')
-
-    with pytest.raises(InputError, match="must be readable JSON, got a broken file; delete its"):
-        same_or_new(tmp_path / "facts.json", {}, describe)

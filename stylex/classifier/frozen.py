@@ -4,7 +4,6 @@ Networks differ in input size, range and normalisation, in one logit or many, an
 outputs mean; all of this is declared here, so that no other part of the framework has to know.
 """
 
-import hashlib
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stylex.artifacts import read_tensors
+from stylex.artifacts import digest, read_tensors
 from stylex.imaging import resize
 from stylex.types import Images, InputError, Logits, Probabilities
 
@@ -175,14 +174,9 @@ class FrozenClassifier(nn.Module):
 
     def fingerprint(self) -> str:
         """Hex digest of weights, class names and declared input: equal for equal classifiers."""
-        digest = hashlib.sha256()
-        digest.update(repr(self.class_names).encode() + self.adapter.declaration().encode())
-        for name, value in sorted(self.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(
-                value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            )
-        return digest.hexdigest()[:16]
+        declared = repr(self.class_names) + self.adapter.declaration()
+        text = torch.tensor(list(declared.encode()), dtype=torch.uint8)
+        return digest({"declaration": text, **self.network.state_dict()})
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from stylex.artifacts import write_json
+from stylex.artifacts import digest, write_json
 from stylex.estimates import Estimate, mean, share
 from stylex.model import StylEx
 from stylex.search import selection
@@ -543,7 +543,13 @@ def explain(
     )  # fmt: skip
     names = model.class_names
     to, start = (None if c is None else class_index(names, c) for c in (target, source))
-    facts = {**(made_by or {}), "classifier": model.classifier.fingerprint()}
+    facts = {
+        **(made_by or {}),
+        "classifier": model.classifier.fingerprint(),
+        "model": digest(model.state_dict()),
+        "reference": digest({"images": images}),
+        "quantile": quantile,
+    }
     with _folder(None if output_dir is None else Path(output_dir)) as folder:
         batches = progress(images.split(batch_size), "images")
         statistics = collect(model, batches, list(range(len(images))), quantile)

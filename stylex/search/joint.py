@@ -13,15 +13,15 @@ from stylex.model import StylEx
 from stylex.search.counterfactuals import edited_logits, move
 from stylex.search.effects import edit_effects
 from stylex.search.selection import Pick, leading_coordinates, select_joint
-from stylex.types import Effects, Logits, Styles
+from stylex.types import Effects
 
 
 def select_in_rounds(
     model: StylEx,
-    styles: Styles,
+    styles: Float[Tensor, "n all"],
     effects: Effects,
-    base_logits: Logits,
-    extremes: Float[Tensor, "2 s2"],
+    base_logits: Float[Tensor, "n k"],
+    extremes: Float[Tensor, "2 all"],
     target: int,
     *,
     num_attributes: int,

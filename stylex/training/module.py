@@ -60,15 +60,14 @@ class StylExModule(LightningModule):
             raise InputError(
                 f"training.hidden_by must be others or uniform, got '{settings['hidden_by']}'"
             )
-        if (
-            settings["hidden_by"] == "others"
-            and settings["batch_size"] < 2 * settings["accumulation"]
-        ):
+        smallest = settings["batch_size"] // settings["accumulation"]
+        if settings["hidden_by"] == "others" and smallest < 2:
             raise InputError(
-                "training.hidden_by=others needs at least two images in every part of the batch, got "
+                "training.hidden_by=others needs two images in every part of the batch, got "
                 f"batch_size {settings['batch_size']} and accumulation {settings['accumulation']}; "
                 "lower training.accumulation"
             )
+        _check_stages(settings)
         self.automatic_optimization = False
         self.model, self.discriminator = model, discriminator
         self.average = StylEx(
@@ -84,15 +83,19 @@ class StylExModule(LightningModule):
         self.register_buffer("path_mean", torch.zeros(()))
 
     @property
+    def present(self) -> Mapping[str, Any]:
+        """Settings of the present step: a stage's replace the earlier ones from its step on."""
+        found = dict(self.settings)
+        for stage in self.settings["stages"]:
+            if self.step >= stage["from_step"]:
+                weights = {**found["weights"], **stage.get("weights", {})}
+                found = {**found, **stage, "weights": weights}
+        return found
+
+    @property
     def weights(self) -> Mapping[str, float]:
-        """Weights of the present step: those of `later_weights` replace others from its step on."""
-        later = self.settings["later_weights"]
-        started = later["from_step"] is not None and self.step >= later["from_step"]
-        return (
-            {**self.settings["weights"], **later["weights"]}
-            if started
-            else self.settings["weights"]
-        )
+        """Weights of the present step."""
+        return self.present["weights"]
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for generator with mapping, encoder, discriminator; corrected for lazy phases."""
@@ -117,12 +120,12 @@ class StylExModule(LightningModule):
         groups = [{"params": list(parameters), "initial_lr": rate}]
         return torch.optim.Adam(groups, rate, betas=(first, second), eps=1e-8)
 
-    def learning_rate_factor(self, step: int) -> float:
+    def learning_rate_factor(self) -> float:
         """Factor on all learning rates: 1, then falling in a straight line, then constant."""
-        decay = self.settings["learning_rate_decay"]
-        if decay["from_step"] is None or step <= decay["from_step"]:
+        decay = self.present["learning_rate_decay"]
+        if decay["from_step"] is None or self.step <= decay["from_step"]:
             return 1.0
-        done = (step - decay["from_step"]) / (decay["to_step"] - decay["from_step"])
+        done = (self.step - decay["from_step"]) / (decay["to_step"] - decay["from_step"])
         return 1.0 + min(1.0, done) * (decay["to_factor"] - 1.0)
 
     def takes_encoder_path(self, step: int) -> bool:
@@ -218,7 +221,7 @@ class StylExModule(LightningModule):
         hide = torch.rand(len(probabilities), 1, generator=random, device=self.device)
         others = self.settings["hidden_by"] == "others"
         instead = probabilities.roll(1, dims=0) if others else self.model.hidden(probabilities)
-        return torch.where(hide < self.settings["hidden_share"], instead, probabilities)
+        return torch.where(hide < self.present["hidden_share"], instead, probabilities)
 
     def _path_length(
         self, probabilities: Probabilities, random: torch.Generator
@@ -269,7 +272,7 @@ class StylExModule(LightningModule):
                     parameter.requires_grad_(name in names)
                     parameter.grad = None
         yield
-        factor = self.learning_rate_factor(self.step)
+        factor = self.learning_rate_factor()
         for name in names:
             for group in optimisers[name].param_groups:
                 group["lr"] = group["initial_lr"] * factor
@@ -308,3 +311,16 @@ class StylExModule(LightningModule):
         self.load_state_dict(state["networks"], strict=False)
         for optimiser, stored in zip(self._optimisers(), state["optimisers"], strict=True):
             optimiser.load_state_dict(stored)
+
+
+def _check_stages(settings: Mapping[str, Any]) -> None:
+    """Refuses a stage that changes what is built once, or that is misspelt."""
+    changeable = ("from_step", "weights", "hidden_share", "learning_rate_decay")
+    for stage in settings["stages"]:
+        unknown = [key for key in stage if key not in changeable]
+        unknown += [key for key in stage.get("weights", {}) if key not in settings["weights"]]
+        if unknown or "from_step" not in stage:
+            raise InputError(
+                f"a stage of training.stages has from_step and any of {', '.join(changeable[1:])}, "
+                f"got {', '.join(unknown) or 'no from_step'}"
+            )

@@ -84,7 +84,9 @@ def test_pictures_are_the_reconstructions_before_and_after_within_the_range(
             torch.testing.assert_close(made[i : i + 1], expected, atol=1e-4, rtol=1e-4)
             # The probability is that of the picture that people see.
             probability = tiny_model.classifier(expected).softmax(dim=1)[0, 1]
-            assert float(found.probabilities[i, column]) == pytest.approx(float(probability), abs=1e-4)
+            assert float(found.probabilities[i, column]) == pytest.approx(
+                float(probability), abs=1e-4
+            )
     assert beyond  # the clamp is at work
 
 

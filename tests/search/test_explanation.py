@@ -24,6 +24,7 @@ from stylex.search.explanation import (
     explain,
     most_confused_pair,
 )
+from stylex.search.joint import select_in_rounds
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
 from stylex.types import Images, InputError
@@ -32,6 +33,8 @@ SETTINGS: dict[str, Any] = {
     "selector": "joint",
     "num_attributes": 10,
     "num_images": 48,
+    "picks_per_round": 2,
+    "num_candidates": 40,
     "threshold": 1.0,
     "drop_inconsistent": True,
     "max_image_effect": 0.5,
@@ -52,7 +55,17 @@ PAIR = {"source": "circle", "target": "square", "num_images": 10, "k": 3}
 # Settings and classes
 
 
-@pytest.mark.parametrize("name", ["num_attributes", "num_images", "num_shown", "batch_size"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "num_attributes",
+        "num_images",
+        "picks_per_round",
+        "num_candidates",
+        "num_shown",
+        "batch_size",
+    ],
+)
 def test_counts_below_1_are_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} must be at least 1, got 0"):
         Settings(**{**SETTINGS, name: 0})
@@ -122,19 +135,19 @@ def test_a_class_of_fewer_than_eight_images_is_in_no_confused_pair_as_its_source
 
 @pytest.fixture
 def spied(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:
-    """The base logits that the joint selector sees, and the styles that are edited to measure."""
+    """The styles that the joint selector sees, and those that are edited to measure."""
     seen: dict[str, list[Tensor]] = {"selected_on": [], "measured_on": []}
-    select, edit = selection.select_joint, explanation.edited_logits
+    select, edit = explanation.select_in_rounds, explanation.edited_logits
 
-    def select_joint(effects: Tensor, base_logits: Tensor, *rest: Any) -> list[Pick]:  # noqa: ANN401
-        seen["selected_on"].append(base_logits)
-        return select(effects, base_logits, *rest)
+    def select_in_rounds(model: StylEx, styles: Tensor, *rest: Any, **more: Any) -> list[Pick]:
+        seen["selected_on"].append(styles)
+        return select(model, styles, *rest, **more)
 
-    def edited_logits(model: StylEx, styles: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401
+    def edited_logits(model: StylEx, styles: Tensor, *rest: Any) -> Tensor:
         seen["measured_on"].append(styles)
         return edit(model, styles, *rest)
 
-    monkeypatch.setattr(selection, "select_joint", select_joint)
+    monkeypatch.setattr(explanation, "select_in_rounds", select_in_rounds)
     monkeypatch.setattr(explanation, "edited_logits", edited_logits)
     return seen
 
@@ -154,8 +167,8 @@ def test_the_images_selected_on_and_those_measured_on_are_two_halves(
 ) -> None:
     found = explain(tiny_model, study_images, **PAIR, seed=seed)
     statistics = found.statistics
-    (base_logits,) = spied["selected_on"]
-    selected_on = rows_of(base_logits, statistics.base_logits)
+    (styles,) = spied["selected_on"]
+    selected_on = rows_of(styles, statistics.styles)
     assert len(spied["measured_on"]) == len(found.attributes)
     for styles in spied["measured_on"]:
         measured_on = rows_of(styles, statistics.styles)
@@ -197,9 +210,7 @@ def check_figures(model: StylEx, found: Explanation) -> None:
         changes = [found.effects[i, direction, attribute.coordinate] for i in held]
         raised = sum(float(change[target]) for change in changes) / len(held)
         assert attribute.effect.value == pytest.approx(raised, abs=1e-5)
-        flips = [
-            int((base[i] + c).argmax()) == target for i, c in zip(held, changes, strict=True)
-        ]
+        flips = [int((base[i] + c).argmax()) == target for i, c in zip(held, changes, strict=True)]
         assert attribute.flips.value == pytest.approx(sum(flips) / len(held))
         assert attribute.effect.num_images == attribute.flips.num_images == len(held)
         layout = model.generator.layout
@@ -220,8 +231,20 @@ def test_one_vs_one_selects_on_one_half_and_measures_on_the_other(
     assert list(found.rows) == (said == 0).nonzero()[:10, 0].tolist()
     assert found.effects.shape == (10, 2, 36, 3)
     selected_on, _ = halves(found)
-    base = found.statistics.base_logits[list(found.rows)]
-    picks = selection.select_joint(found.effects[selected_on], base[selected_on], 1, 3)
+    rows = [found.rows[position] for position in selected_on]
+    picks = select_in_rounds(
+        tiny_model,
+        found.statistics.styles[rows],
+        found.effects[selected_on],
+        found.statistics.base_logits[rows],
+        found.statistics.extremes,
+        1,
+        num_attributes=3,
+        picks_per_round=2,
+        num_candidates=40,
+        strength=1.0,
+        batch_size=256,
+    )
     assert [attribute.pick for attribute in found.attributes] == picks
     check_figures(tiny_model, found)
 
@@ -410,7 +433,7 @@ def test_too_few_images_for_any_question_are_refused_as_too_few(
 def test_a_selection_of_nothing_is_refused(
     tiny_model: StylEx, study_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "select_joint", lambda *_: [])
+    monkeypatch.setattr(explanation, "select_in_rounds", lambda *_, **__: [])
     with pytest.raises(InputError, match="no coordinate moves the decision towards 'square' on"):
         explain(tiny_model, study_images, **PAIR)
 
@@ -419,7 +442,7 @@ def test_an_image_that_no_coordinate_moves_is_refused(
     tiny_model: StylEx, study_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selection, "independent", lambda *_: [])
-    with pytest.raises(InputError, match="no coordinate moves"):
+    with pytest.raises(InputError, match="no coordinate moves image 0 towards '.*'; give another"):
         explain(tiny_model, study_images, image=0)
 
 

@@ -76,6 +76,13 @@ def test_statistics_come_back_from_their_file_as_they_were(
     assert read_tensors(path, "statistics")[1]["checkpoint"] == "abc"
 
 
+def test_the_same_statistics_make_the_same_file(statistics: Statistics, tmp_path: Path) -> None:
+    metadata = {f"fact {i}": str(i) for i in range(9)}
+    for name in ("one", "other"):
+        statistics.save(tmp_path / name, metadata)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
 def test_a_truncated_file_of_statistics_is_refused(statistics: Statistics, tmp_path: Path) -> None:
     path = tmp_path / "statistics.safetensors"
     statistics.save(path, {})

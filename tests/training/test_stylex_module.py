@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -469,18 +470,18 @@ def test_the_encoders_gradient_is_that_of_the_weighted_sum_of_the_documented_ter
     assert torch.equal(terms["agreement"], decisions)
 
 
-def test_later_weights_replace_the_earlier_ones_from_their_step_on(
+def test_a_stages_weights_replace_the_earlier_ones_from_its_step_on(
     make_trainee: MakeModule, batches: list[Batch]
 ) -> None:
     later = {"from_step": 3, "weights": {"classifier_kl": 3.0}}
     gradients = {}
     for step in (1, 3):
         for name, change in (
-            ("changing", {"weights": {"classifier_kl": 1.0}, "later_weights": later}),
+            ("changing", {"weights": {"classifier_kl": 1.0}, "stages": [later]}),
             ("early", {"weights": {"classifier_kl": 1.0}}),
             ("late", {"weights": {"classifier_kl": 3.0}}),
         ):
-            module = make_trainee(**{"later_weights": {**later, "from_step": None}, **change})
+            module = make_trainee(**{"stages": [], **change})
             module.step = step
             gradients[name, step] = _gradients_at_first_step(module, "encoder")
             take_steps(module, batches[:1])
@@ -489,6 +490,48 @@ def test_later_weights_replace_the_earlier_ones_from_their_step_on(
     assert_close(gradients["changing", 1], gradients["early", 1])
     assert_close(gradients["changing", 3], gradients["late", 3])
     assert not torch.allclose(gradients["early", 3][0], gradients["late", 3][0])
+
+
+def test_stages_add_up_and_leave_what_they_do_not_name(make_module: MakeModule) -> None:
+    stages = [
+        {"from_step": 3, "weights": {"classifier_kl": 3.0}},
+        {"from_step": 5, "hidden_share": 0.25},
+    ]
+    module = make_module(stages=stages, hidden_share=0.75)
+    expected = {2: (1.0, 0.75), 3: (3.0, 0.75), 4: (3.0, 0.75), 5: (3.0, 0.25), 9: (3.0, 0.25)}
+    before = {**module.settings["weights"], "classifier_kl": 1.0}
+    module.settings["weights"]["classifier_kl"] = 1.0
+
+    for step, (weight, share) in expected.items():
+        module.step = step
+        assert module.weights == {**before, "classifier_kl": weight}
+        assert module.present["hidden_share"] == share
+
+
+@pytest.mark.parametrize(
+    ("stage", "named"),
+    [
+        ({"from_step": 1, "weights": {"clasifier_kl": 1.0}}, "clasifier_kl"),
+        ({"from_step": 1, "batch_size": 2}, "batch_size"),
+        ({"hidden_share": 0.1}, "no from_step"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused(
+    make_module: MakeModule, stage: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InputError, match=f"a stage of training.stages .* got {named}"):
+        make_module(stages=[stage])
+
+
+def test_learning_rates_fall_in_a_straight_line_and_stay(make_module: MakeModule) -> None:
+    decay = {"from_step": 4, "to_step": 8, "to_factor": 0.2}
+    module = make_module(stages=[], learning_rate_decay=decay)
+    factors = []
+    for step in (0, 4, 5, 6, 8, 20):
+        module.step = step
+        factors.append(module.learning_rate_factor())
+
+    assert factors == pytest.approx([1.0, 1.0, 0.8, 0.6, 0.2, 0.2])
 
 
 def _unit_distance(original: list[Tensor], generated: list[Tensor]) -> Tensor:
