@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from stylex.door import open_door
-from stylex.types import InputError
+from stylex.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,12 +1,13 @@
 """Door 1: trains what the configuration names. `python train.py --help` lists every key."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from stylex.door import open_door
-from stylex.types import InputError
+from stylex.errors import InputError
 
 if TYPE_CHECKING:
     from lightning import Callback, LightningModule
@@ -156,12 +157,13 @@ def _fit(
     """Fits from the stored state, if there is one, to the last step."""
     from hydra.utils import instantiate
     from lightning import Trainer
-    from lightning.pytorch.loggers import CSVLogger
 
     from stylex.artifacts import write_yaml
     from stylex.data.module import ImageDataModule
-    from stylex.training.callbacks import Checkpoint, Forecast, Metrics, stored_state, trim_metrics
+    from stylex.training.callbacks import Checkpoint, Forecast, Metrics, csv_logger, stored_state
 
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # importing it has set INFO
     folder, settings = Path(config["output_dir"]), config["training"]
     data = ImageDataModule(
         train=training,
@@ -190,11 +192,10 @@ def _fit(
         print(f"going on with '{folder}' from step {data.start_step}")
     data.train_dataloader()  # refuses a batch larger than the data before anything is written
     write_yaml(folder / "config.yaml", config)
-    trim_metrics(folder / "metrics.csv", data.start_step)
     trainer = Trainer(
         **config["trainer"],
         max_epochs=1,
-        logger=[CSVLogger(folder, name="", version=""), *instantiate(raw.logger).values()],
+        logger=[csv_logger(folder, data.start_step), *instantiate(raw.logger).values()],
         callbacks=[
             Metrics(settings["log_interval_steps"]),
             *callbacks,

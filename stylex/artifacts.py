@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stylex.types import InputError
+from stylex.errors import InputError
 
 SCHEMA = 1  # of every file that a stage leaves; raised when a reader has to know
 PACKAGES = ("stylex", "torch", "torchvision", "lightning", "numpy", "zarr", "safetensors")

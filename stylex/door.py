@@ -15,7 +15,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stylex.types import InputError
+from stylex.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -36,8 +36,6 @@ def open_door(config_name: str, run: Callable[[dict[str, Any], DictConfig], None
     def task(config: DictConfig) -> None:
         logging.captureWarnings(True)
         logging.getLogger("py.warnings").setLevel(logging.ERROR)
-        for name in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         warnings.simplefilter("default")
         try:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -77,6 +75,10 @@ def _check_overrides(config_name: str, overrides: list[str]) -> None:
                 f"an argument must read key=value, got '{text}'; quote special characters"
             ) from error
         name = override.get_key_element().lstrip("+~")
+        if not name:
+            raise InputError(
+                f"an argument must read key=value, got '{text}'; quote special characters"
+            )
         if (CONFIGS / name).is_dir():
             groups.append(f"{name}={_check_option(name, override.value())}")
         elif not name.startswith("hydra") and not override.is_add():
@@ -97,14 +99,17 @@ def _check_overrides(config_name: str, overrides: list[str]) -> None:
 
 def _check_option(group: str, value: Any) -> str:  # noqa: ANN401  whatever was typed
     options = sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
-    name = "null" if value is None else str(value)
-    if value is not None and name not in options:
-        near = difflib.get_close_matches(name, options, 1, 0.0)
-        raise InputError(
-            f"{group} must be one of {', '.join(options)}, got '{name}'; did you mean "
-            f"{group}={near[0]}?"
-        )
-    return name
+    names = [str(name) for name in (value if isinstance(value, list) else [value])]
+    for name in names:
+        if value is not None and name not in options:
+            near = difflib.get_close_matches(name, options, 1, 0.0)
+            raise InputError(
+                f"{group} must be one of {', '.join(options)}, got '{name}'; did you mean "
+                f"{group}={near[0]}?"
+            )
+    if isinstance(value, list):
+        return f"[{','.join(names)}]"
+    return "null" if value is None else names[0]
 
 
 def _check_kind(name: str, default: Any, given: Any) -> None:  # noqa: ANN401  any values

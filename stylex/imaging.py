@@ -14,7 +14,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stylex.types import Images, InputError, Pixels
+from stylex.errors import InputError
+from stylex.types import Images, Pixels
 
 Picture = UInt8[Tensor, "c h w"]
 

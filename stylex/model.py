@@ -13,10 +13,11 @@ from torch import nn
 
 from stylex.artifacts import read_tensors, write_tensors, write_yaml
 from stylex.classifier.frozen import FrozenClassifier, build_classifier
+from stylex.errors import InputError
 from stylex.gan.generator import Generator
 from stylex.gan.mapping import Mapping
 from stylex.gan.residual import Discriminator, Encoder
-from stylex.types import Images, InputError, Latents, Logits, Probabilities
+from stylex.types import Images, Latents, Logits, Probabilities
 
 MODEL_FILE, CLASSIFIER_FILE, CONFIG_FILE = (
     "model.safetensors",

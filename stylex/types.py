@@ -1,4 +1,4 @@
-"""Shapes that every part of the framework speaks of, and the one error that users meet.
+"""Shapes that every part of the framework speaks of.
 
 Letters: b batch, n images of a study, c channels, h height, w width, d latent width, s style
     coordinates,
@@ -17,10 +17,3 @@ Logits = Float[Tensor, "b k"]
 Probabilities = Float[Tensor, "b k"]
 Labels = Int64[Tensor, " b"]
 Effects = Float[Tensor, "n 2 s k"]
-
-
-class InputError(ValueError):
-    """A mistake that the user can put right: rule, value, what to do, in one sentence.
-
-    Every door prints the sentence alone and exits with code 2.
-    """

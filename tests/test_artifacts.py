@@ -21,7 +21,7 @@ from stylex.artifacts import (
     write_tensors,
     write_yaml,
 )
-from stylex.types import InputError
+from stylex.errors import InputError
 
 
 class Bomb:

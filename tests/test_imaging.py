@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stylex.errors import InputError
 from stylex.imaging import (
     check_channels,
     check_resolution,
@@ -20,7 +21,6 @@ from stylex.imaging import (
     to_uint8,
     write_png,
 )
-from stylex.types import InputError
 
 RED_BLUE = [255, 0, 0, 0, 0, 255]
 

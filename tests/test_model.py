@@ -12,6 +12,7 @@ from torch import nn
 
 from stylex.artifacts import read_tensors, write_tensors
 from stylex.classifier.frozen import FrozenClassifier, build_classifier
+from stylex.errors import InputError
 from stylex.model import (
     CLASSIFIER_FILE,
     CONFIG_FILE,
@@ -22,7 +23,7 @@ from stylex.model import (
     load,
     model_folder,
 )
-from stylex.types import Images, InputError
+from stylex.types import Images
 
 # Data flow ---------------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylex.artifacts import digest, read_tensors
+from stylex.errors import InputError
 from stylex.imaging import resize
-from stylex.types import Images, InputError, Logits, Probabilities
+from stylex.types import Images, Logits, Probabilities
 
 TORCHSCRIPT_ENDINGS = (".pt", ".ts", ".torchscript")
 

@@ -18,8 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stylex.errors import InputError
 from stylex.imaging import check_channels, check_resolution, from_uint8, read_image, resize
-from stylex.types import Images, InputError, Labels
+from stylex.types import Images, Labels
 
 _SPLITS = ("train", "validation", "test")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

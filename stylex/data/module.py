@@ -8,7 +8,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from stylex.data.datasets import ImageSet
 from stylex.data.steps import StepBatches
-from stylex.types import Images, InputError, Labels
+from stylex.errors import InputError
+from stylex.types import Images, Labels
 
 
 class ImageDataModule(LightningDataModule):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
-from stylex.types import InputError
+from stylex.errors import InputError
 
 
 class StepBatches(Sampler[list[int]]):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stylex.artifacts import write_json
 from stylex.door import open_door
+from stylex.errors import InputError
 from stylex.estimates import Estimate, mean, share
 from stylex.evaluation.counterfactual import confusions, decision_changed, flipped_to, is_visible
 from stylex.evaluation.fidelity import fidelity, reconstruct
@@ -25,7 +26,6 @@ from stylex.search.effects import edit_effects
 from stylex.search.joint import select_in_rounds
 from stylex.search.selection import Pick, select_paper
 from stylex.search.statistics import Statistics, collect
-from stylex.types import InputError
 
 if TYPE_CHECKING:
     from stylex.data.datasets import ImageSet

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from stylex.artifacts import read_tensors
+from stylex.errors import InputError
 from stylex.estimates import Estimate
-from stylex.types import InputError, Pixels
+from stylex.types import Pixels
 
 FIGURES = ("agreement", "reconstruction_l1", "classifier_accuracy")  # of metrics.json, on the page
 MADE_BY = ("model", "checkpoint", "classifier", "data", "seed", "config", "versions", "platform")

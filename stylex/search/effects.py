@@ -16,9 +16,10 @@ import zarr
 from jaxtyping import Float
 from torch import Tensor
 
+from stylex.errors import InputError
 from stylex.model import StylEx
 from stylex.search.statistics import Statistics
-from stylex.types import Effects, InputError, Styles
+from stylex.types import Effects, Styles
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from stylex.artifacts import digest, write_json
+from stylex.errors import InputError
 from stylex.estimates import Estimate, mean, share
 from stylex.model import StylEx
 from stylex.search import selection
@@ -24,7 +25,7 @@ from stylex.search.effects import Progress, effects_on_disk, quiet
 from stylex.search.joint import select_in_rounds
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics, collect
-from stylex.types import Effects, Images, InputError, Logits
+from stylex.types import Effects, Images, Logits
 
 Selector = Literal["joint", "paper", "notebook"]
 SELECTORS = ("joint", "paper", "notebook")

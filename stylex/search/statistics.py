@@ -9,8 +9,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from stylex.artifacts import read_tensors, write_tensors
+from stylex.errors import InputError
 from stylex.model import StylEx
-from stylex.types import Images, InputError, Latents, Logits, Styles
+from stylex.types import Images, Latents, Logits, Styles
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 import csv
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from stylex.artifacts import read_state, replacing, write_state
@@ -234,3 +236,22 @@ def trim_metrics(path: Path, step: int) -> None:
         writer = csv.DictWriter(file, names, lineterminator=os.linesep)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def csv_logger(folder: Path, step: int) -> CSVLogger:
+    """Lightning's CSV logger on metrics.csv, keeping the rows before `step`.
+
+    The logger deletes an older file when it begins, so the rows are put back behind its back.
+    """
+    path = folder / "metrics.csv"
+    trim_metrics(path, step)
+    kept = path.read_text() if path.is_file() else ""
+    logger = CSVLogger(folder, name="", version="")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it deletes
+        writer = logger.experiment
+    if kept:
+        with replacing(path) as temporary:
+            temporary.write_text(kept)
+        writer.metrics_keys = kept.splitlines()[0].split(",")
+    return logger

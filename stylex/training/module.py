@@ -17,11 +17,12 @@ from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from stylex.errors import InputError
 from stylex.gan.residual import Discriminator
 from stylex.model import StylEx
 from stylex.training import losses
 from stylex.training.perceptual import PerceptualDistance
-from stylex.types import Images, InputError, Labels, Probabilities
+from stylex.types import Images, Labels, Probabilities
 
 LayerLatents = Float[Tensor, "b l d"]
 OPTIMISERS = ("generator", "encoder", "discriminator")

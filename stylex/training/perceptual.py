@@ -6,8 +6,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylex.classifier.frozen import FrozenClassifier
+from stylex.errors import InputError
 from stylex.training.losses import perceptual_distance
-from stylex.types import Images, InputError
+from stylex.types import Images
 
 KINDS = ("classifier", "lpips", "none")
 

@@ -17,7 +17,8 @@ from stylex.classifier.frozen import (
     build_network,
     load_weights,
 )
-from stylex.types import Images, InputError
+from stylex.errors import InputError
+from stylex.types import Images
 
 # TorchScript files are read for those who have some; torch itself calls the format deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")

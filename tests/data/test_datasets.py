@@ -14,8 +14,8 @@ from PIL import Image
 
 import stylex.data
 from stylex.data.datasets import FashionMNIST, ImageFolder
+from stylex.errors import InputError
 from stylex.imaging import from_uint8, read_image
-from stylex.types import InputError
 
 ASSET = Path(stylex.data.__file__).parent / "assets" / "fashion_mnist"
 SPLITS = ("train", "validation", "test")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from stylex.data.datasets import FashionMNIST
 from stylex.data.module import ImageDataModule
 from stylex.data.steps import StepBatches
-from stylex.types import InputError
+from stylex.errors import InputError
 
 
 @pytest.fixture(scope="module")

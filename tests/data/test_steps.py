@@ -3,7 +3,7 @@
 import pytest
 
 from stylex.data.steps import StepBatches
-from stylex.types import InputError
+from stylex.errors import InputError
 
 
 def batches(start: int, stop: int, *, seed: int = 0, num_images: int = 11) -> list[list[int]]:

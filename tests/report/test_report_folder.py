@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from stylex.artifacts import read_tensors, write_tensors
+from stylex.errors import InputError
 from stylex.report.report import write_report
-from stylex.types import InputError
 
 WriteFolder = Callable[..., Path]
 

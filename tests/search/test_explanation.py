@@ -12,6 +12,7 @@ import zarr
 from torch import Tensor
 
 from stylex.artifacts import read_tensors
+from stylex.errors import InputError
 from stylex.model import StylEx
 from stylex.search import effects as effects_module
 from stylex.search import explanation, selection
@@ -27,7 +28,7 @@ from stylex.search.explanation import (
 from stylex.search.joint import select_in_rounds
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
-from stylex.types import Images, InputError
+from stylex.types import Images
 
 SETTINGS: dict[str, Any] = {
     "selector": "joint",
@@ -573,7 +574,7 @@ def test_another_selection_takes_the_effects_and_replaces_the_pictures(
         ("images", {"num_images": 8}),
         ("images", {"source": "square", "target": "circle"}),
         ("strength", {"strength": 1.5}),
-        ("extremes", {"quantile": 0.1}),
+        ("quantile", {"quantile": 0.1}),
         ("coordinates", {"torgb": True}),
         ("checkpoint", {"made_by": {"checkpoint": "b"}}),
     ],
@@ -589,6 +590,21 @@ def test_another_search_in_the_same_folder_is_refused(
     explain(tiny_model, study_images, **first)
     with pytest.raises(InputError, match=f"another '{fact}' in '{tmp_path}'; give another output_"):
         explain(tiny_model, study_images, **{**first, **changes})
+
+
+def test_effects_of_another_model_or_of_other_images_are_refused(
+    tiny_model: StylEx, study_images: Images, tmp_path: Path
+) -> None:
+    found = explain(tiny_model, study_images, **PAIR, output_dir=tmp_path)
+    last = int(found.rows[-1])
+    others = study_images.clone()
+    others[last + 1 :] = others[last + 1 :].flip(0)  # none that is explained
+    with pytest.raises(InputError, match=f"another 'reference' in '{tmp_path}'"):
+        explain(tiny_model, others, **PAIR, output_dir=tmp_path)
+    # No style and no decision on the originals depends on it, but every picture does.
+    tiny_model.generator.convolutions[0].bias.add_(0.01)
+    with pytest.raises(InputError, match=f"another 'model' in '{tmp_path}'"):
+        explain(tiny_model, study_images, **PAIR, output_dir=tmp_path)
 
 
 def test_the_model_is_left_as_it_was(tiny_model: StylEx, study_images: Images) -> None:

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from stylex.artifacts import read_tensors
+from stylex.errors import InputError
 from stylex.model import StylEx
 from stylex.search.statistics import Statistics, collect
-from stylex.types import Images, InputError
+from stylex.types import Images
 
 
 def test_statistics_equal_a_loop_over_images(tiny_model: StylEx, study_images: Images) -> None:

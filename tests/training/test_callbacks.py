@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from stylex.errors import InputError
 from stylex.model import StylEx
 from stylex.training.callbacks import (
     STATE_FILE,
@@ -26,7 +27,7 @@ from stylex.training.callbacks import (
     trim_metrics,
 )
 from stylex.training.module import StylExModule
-from stylex.types import Images, InputError
+from stylex.types import Images
 
 MakeModule = Callable[..., StylExModule]
 Batch = tuple[Images, Tensor]

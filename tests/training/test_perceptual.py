@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from stylex.classifier.frozen import FrozenClassifier, build_classifier
+from stylex.errors import InputError
 from stylex.training.losses import perceptual_distance
 from stylex.training.module import StylExModule
 from stylex.training.perceptual import PerceptualDistance
-from stylex.types import Images, InputError
+from stylex.types import Images
 
 
 def test_the_classifiers_own_features_are_compared(

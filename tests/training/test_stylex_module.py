@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stylex.errors import InputError
 from stylex.training.module import OPTIMISERS, StylExModule
-from stylex.types import Images, InputError
+from stylex.types import Images
 
 MakeModule = Callable[..., StylExModule]
 Batch = tuple[Images, Tensor]
