@@ -46,13 +46,14 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     )
     images, labels = data.batch(range(len(data)))
     settings = dict(config["search"])
+    wanted = settings.pop("num_attributes")
     found = explain(
         model,
         images.to(device),
         config["target"],
         config["source"],
         config["image"],
-        settings.pop("num_attributes"),
+        wanted,
         **settings,
         selector=config["selector"],
         seed=config["seed"],
@@ -60,7 +61,7 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
         made_by=made_by,
         progress=track,
     )
-    write_metrics(model, images, labels, found, folder)
+    write_metrics(model, images, labels, found, wanted, folder)
     write_provenance(model, config, made_by, folder)
     write_report(folder, progress=track)
     print_table(found, folder)
@@ -115,9 +116,17 @@ def choose_device(name: str) -> str:
 
 
 def write_metrics(
-    model: "StylEx", images: "Tensor", labels: "Tensor", found: "Explanation", folder: Path
+    model: "StylEx",
+    images: "Tensor",
+    labels: "Tensor",
+    found: "Explanation",
+    wanted: int,
+    folder: Path,
 ) -> None:
-    """Writes metrics.json: fidelity over all images, sufficiency over the held-out ones."""
+    """Writes metrics.json: fidelity over all images, sufficiency over the held-out ones.
+
+    Sufficiency is that of all attributes found, at most the number wanted.
+    """
     from stylex.artifacts import write_json
     from stylex.evaluation.fidelity import fidelity, reconstruct
 
@@ -130,7 +139,7 @@ def write_metrics(
         name: value.as_json() for name, value in fidelity(reconstruct(model, batches)).items()
     }
     most = max(found.sufficiency)
-    metrics |= {f"sufficiency_at_{most}": found.sufficiency[most].as_json()}
+    metrics |= {f"sufficiency_at_{wanted}": found.sufficiency[most].as_json()}
     write_json(folder / "metrics.json", metrics)
 
 
@@ -197,10 +206,11 @@ def print_table(found: "Explanation", folder: Path) -> None:
     Console().print(table)
     most = max(found.sufficiency)
     together = found.sufficiency[most]
-    say(
-        f"all {most} together flip {together.value:.0%} of {together.num_images} images not "
-        "selected on"
-    )
+    if found.subset is None and together.num_images == 1:
+        say(f"all {most} together do not flip this image")
+    elif found.subset is None:
+        count = together.num_images
+        say(f"all {most} together flip {together.value:.0%} of {count} images not selected on")
     if found.subset is not None:
         say(f"the first {len(found.subset)} together flip this image")
     say(f"open {folder / 'index.html'}")

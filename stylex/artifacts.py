@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from stylex.errors import InputError
@@ -44,7 +44,18 @@ def write_tensors(
     """Writes tensors as safetensors, with texts as metadata."""
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with replacing(path) as temporary:
-        save_file(plain, temporary, {"schema": str(SCHEMA), **(metadata or {})})
+        content = save(plain, {"schema": str(SCHEMA), **(metadata or {})})
+        temporary.write_bytes(_in_order(content))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with its metadata sorted; safetensors writes them in a random order."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -54,6 +54,8 @@ def evaluate(config: dict[str, Any], raw: DictConfig) -> None:
     """Computes all scores and writes them."""
     from hydra.utils import instantiate
 
+    if config["selector"] not in ("joint", "paper"):
+        raise InputError(f"selector must be joint or paper, got '{config['selector']}'")
     if config["cpu_threads"] is not None:
         torch.set_num_threads(config["cpu_threads"])
     folder = model_folder(Path(config["checkpoint"]))

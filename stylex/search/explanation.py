@@ -176,6 +176,11 @@ def most_confused_pair(statistics: Statistics) -> tuple[int, int]:
     for k in range(num_classes):
         if (said == k).sum() >= LEAST_IMAGES:
             table[k] = probabilities[said == k].mean(dim=0)
+    if not table.any():
+        raise InputError(
+            f"the search needs at least {LEAST_IMAGES} images that the classifier calls the same, "
+            f"got {int(said.bincount().max())}; give more images"
+        )
     return divmod(int(table.fill_diagonal_(0).argmax()), num_classes)
 
 
@@ -555,6 +560,8 @@ def explain(
         batches = progress(images.split(batch_size), "images")
         statistics = collect(model, batches, list(range(len(images))), quantile)
         search = Search(model, statistics, settings, folder, facts, progress)
+        if image is not None and start is not None:
+            raise InputError(f"an image has its own source, got '{source}'; give image or source")
         if image is not None:
             found = search.explain_image(image, to)
         else:

@@ -189,6 +189,9 @@ class Checkpoint(Callback):
         """Takes over the stored state, now that the optimisers exist."""
         if self.state is not None:
             cast(Resumable, pl_module).load_training_state(self.state)
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, Metrics):
+                    callback.sums, callback.counts = self.state["sums"], self.state["counts"]
             self.state = None
 
     def on_train_batch_end(
@@ -201,17 +204,22 @@ class Checkpoint(Callback):
     ) -> None:
         """Saves when it is time."""
         if steps_done(pl_module) % self.every_steps == 0:
-            self._save(pl_module)
+            self._save(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves at the end. A run stopped inside a step goes on from the last state."""
-        self._save(pl_module)
+        self._save(trainer, pl_module)
 
-    def _save(self, module: Any) -> None:
+    def _save(self, trainer: Trainer, module: Any) -> None:
         self.export(self.folder)
-        write_state(
-            self.folder / STATE_FILE, {**module.training_state(), "facts": dict(self.facts)}
-        )
+        metrics = [c for c in trainer.callbacks if isinstance(c, Metrics)]  # type: ignore[attr-defined]
+        state = {
+            **module.training_state(),
+            "facts": dict(self.facts),
+            "sums": metrics[0].sums if metrics else {},
+            "counts": metrics[0].counts if metrics else {},
+        }
+        write_state(self.folder / STATE_FILE, state)
 
 
 def stored_state(folder: Path) -> dict[str, Any] | None:
