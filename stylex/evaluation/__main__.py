@@ -89,6 +89,7 @@ def evaluate(config: dict[str, Any], raw: DictConfig) -> None:
         **{name: figure.as_json() for name, figure in figures.items()},
         "hidden_share_in_training": training["hidden_share"],
         "hidden_by_in_training": training["hidden_by"],
+        "stages_in_training": training["stages"],
         "attributes_not_shown": not_shown,
         "nearest": {model.class_names[a]: model.class_names[b] for a, b in nearest.items()},
         "settings": {k: v for k, v in config.items() if k not in ("data", "output", "cpu_threads")},
