@@ -212,7 +212,7 @@ def print_table(found: "Explanation", folder: Path) -> None:
         count = together.num_images
         say(f"all {most} together flip {together.value:.0%} of {count} images not selected on")
     if found.subset is not None:
-        say(f"the first {len(found.subset)} together flip this image")
+        say(f"attributes {', '.join(map(str, found.subset))} together flip this image")
     say(f"open {folder / 'index.html'}")
 
 

@@ -131,12 +131,15 @@ def check_writable(folder: Path) -> None:
         InputError: If it cannot.
     """
     parent = folder
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    try:
+        while not parent.exists():
+            parent = parent.parent
+        with tempfile.TemporaryDirectory(dir=parent):
+            pass
+    except OSError as error:
         raise InputError(
             f"output_dir must be a folder that can be written, got '{folder}'; choose another"
-        )
+        ) from error
 
 
 def provenance(**facts: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON value

@@ -216,7 +216,10 @@ def test_a_folder_under_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_permission_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
 
     with pytest.raises(InputError, match="output_dir must be a folder that can be written"):
         check_writable(tmp_path / "a")

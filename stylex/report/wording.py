@@ -62,6 +62,12 @@ def first(number: int) -> str:
     return f"#1 to #{number}"
 
 
+def ranks(numbers: tuple[int, ...]) -> str:
+    """Some attributes, by rank: #2, #1 and #7."""
+    *most, last = (f"#{number}" for number in numbers)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def move(results: Results) -> str:
     """From which class to which, and for which image if it is one."""
     classes = f"{results.source or 'any other class'} → {results.target}"
@@ -77,9 +83,9 @@ def edit(attribute: Attribute) -> str:
 def together(results: Results) -> str:
     """Which attributes are changed together."""
     if results.num_together == 1:
-        return "#1 alone"
+        return f"{ranks(results.subset or (1,))} alone"
     if results.subset is not None:
-        return f"{first(results.num_together)} together"
+        return f"{ranks(results.subset)} together"
     return f"all {results.num_together} together"
 
 

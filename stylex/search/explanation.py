@@ -294,21 +294,23 @@ class Search:
             )
         styles = self.statistics.styles[row : row + 1]
 
-        def flips(some: list[Pick]) -> bool:
-            logits = self._edited(styles, some, self.settings.strength)
-            return int(logits.argmax()) == target
+        def lead(some: list[Pick]) -> float:
+            logits = self._edited(styles, some, self.settings.strength)[0]
+            others = logits.clone()
+            others[target] = float("-inf")
+            return float(logits[target] - others.max())
 
-        chosen, flipped = selection.subset(
-            effects[0, :, :, target], flips, self.settings.num_attributes
-        )
+        chosen, flipped = selection.subset(picks, lead)
+        ranks = tuple(picks.index(pick) + 1 for pick in chosen)
         rows = torch.tensor([row])
-        together = self._render(rows, chosen, self.settings.strength, target)
+        shown = chosen if flipped else picks
+        together = self._render(rows, shown, self.settings.strength, target)
         return Explanation(
             names[source],
             names[target],
             self._describe(picks, effects, rows, torch.tensor([0]), target),
             self._sufficiency(picks, rows, target),
-            tuple(range(1, len(chosen) + 1)) if flipped else None,
+            ranks if flipped else None,
             together,
             self.statistics,
             effects,
@@ -471,8 +473,7 @@ def write_explanation(
 @contextmanager
 def _folder(given: Path | None) -> Iterator[Path]:
     if given is not None:
-        given.mkdir(parents=True, exist_ok=True)
-        yield given
+        yield given  # made by the first file in it: a refused question leaves nothing
     else:
         with tempfile.TemporaryDirectory() as name:
             yield Path(name)

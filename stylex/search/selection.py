@@ -5,7 +5,7 @@ notebook (google/explaining-in-style, Apache-2.0), whose rules are stated beside
 follow them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -199,23 +199,35 @@ def independent(effects: Float[Tensor, "2 s"], num_attributes: int) -> list[Pick
 
 
 def subset(
-    effects: Float[Tensor, "2 s"], flips: Callable[[list[Pick]], bool], num_attributes: int
+    candidates: Sequence[Pick], lead: Callable[[list[Pick]], float]
 ) -> tuple[list[Pick], bool]:
-    """The shortest run of one image's best picks that flips its decision together.
+    """Picks that flip one image's decision together, added greedily until it flips.
+
+    Each round adds the candidate that, moved together with those already chosen, brings the
+    decision nearest to the target, or farthest beyond it.
 
     Args:
-        effects: Effects on the target, of one image.
-        flips: Whether moving these picks together makes the classifier say the target.
-        num_attributes: Most picks to try.
+        candidates: Picks to choose among, such as those of `independent`.
+        lead: The target's logit less the best other class's, with these picks moved together;
+            above 0 the classifier says the target.
 
     Returns:
-        The picks, and whether they flip the decision.
+        The picks in the order chosen, and whether they flip the decision. If no round flips it,
+        the picks up to the best round.
     """
-    candidates = independent(effects, num_attributes)
-    for count in range(1, len(candidates) + 1):
-        if flips(candidates[:count]):
-            return candidates[:count], True
-    return candidates, False
+    chosen: list[Pick] = []
+    best: list[Pick] = []
+    best_lead = float("-inf")
+    while len(chosen) < len(candidates):
+        free = [pick for pick in candidates if pick not in chosen]
+        leads = [lead([*chosen, pick]) for pick in free]
+        top = max(leads)
+        chosen = [*chosen, free[leads.index(top)]]
+        if top > 0:
+            return chosen, True
+        if top > best_lead:
+            best, best_lead = chosen, top
+    return best, False
 
 
 def _best(scores: Float[Tensor, "2 s"]) -> Pick | None:

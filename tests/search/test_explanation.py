@@ -16,6 +16,7 @@ from stylex.errors import InputError
 from stylex.model import StylEx
 from stylex.search import effects as effects_module
 from stylex.search import explanation, selection
+from stylex.search.counterfactuals import move
 from stylex.search.effects import edit_effects
 from stylex.search.explanation import (
     Attribute,
@@ -371,8 +372,13 @@ def test_one_image_is_explained_by_its_own_effects(
         assert [attribute.pick for attribute in found.attributes] == picks
         alone = [slow_sufficiency(tiny_model, found, [0], n) for n in range(1, len(picks) + 1)]
         assert [estimate.value for estimate in found.sufficiency.values()] == alone
-        shortest = next((n for n, flips in enumerate(alone, start=1) if flips), None)
-        assert found.subset == (None if shortest is None else tuple(range(1, shortest + 1)))
+        if found.subset is not None:
+            assert found.together is not None
+            some = [picks[rank - 1] for rank in found.subset]
+            moved = move(found.statistics.styles[[image]], some, found.statistics.extremes, 1.0)
+            logits = tiny_model.classifier(tiny_model.generator.synthesis(moved))
+            assert int(logits.argmax()) == order[1]
+        shortest = None if found.subset is None else len(found.subset)
         for attribute in found.attributes:
             assert attribute.shown is not None
             assert attribute.shown.indices.tolist() == [image]

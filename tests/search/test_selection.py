@@ -378,22 +378,30 @@ def test_independent_sorts_one_images_raising_coordinates_and_takes_each_once() 
     assert independent(-table.abs(), 3) == []
 
 
-def test_subset_is_the_shortest_run_that_flips() -> None:
-    table = torch.tensor([[-1.0, -1.0, -1.0, -1.0], [1.0, 4.0, 3.0, 2.0]])
-    tried: list[list[Pick]] = []
+def test_subset_adds_what_helps_most_with_those_chosen_until_the_decision_flips() -> None:
+    """Alone 1 leads, but beside it 3 brings more than 2, which undoes it."""
+    gains = {
+        frozenset({1}): -1.0,
+        frozenset({2}): -2.0,
+        frozenset({3}): -3.0,
+        frozenset({1, 2}): -1.5,
+        frozenset({1, 3}): 0.5,
+    }
 
-    def flips(some: list[Pick]) -> bool:
-        tried.append(some)
-        return sum(float(table[d, c]) for c, d in some) > 8
+    def lead(some: list[Pick]) -> float:
+        return gains[frozenset(pick.coordinate for pick in some)]
 
-    assert subset(table, flips, 4) == (up(1, 2, 3), True)
-    assert tried == [up(1), up(1, 2), up(1, 2, 3)]
+    assert subset(up(2, 1, 3), lead) == (up(1, 3), True)
 
 
-def test_subset_without_a_flip_gives_all_candidates_and_says_so() -> None:
-    table = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 4.0, 3.0]])
-    assert subset(table, lambda _: False, 2) == (up(1, 2), False)
-    assert subset(-table.abs(), lambda _: True, 2) == ([], False)
+def test_subset_of_one_is_enough_if_it_flips() -> None:
+    assert subset(up(1, 2), lambda some: float(some == up(2)) - 0.5) == (up(2), True)
+
+
+def test_subset_without_a_flip_gives_the_best_round_and_says_so() -> None:
+    leads = {1: -1.0, 2: -0.5, 3: -2.0}
+    assert subset(up(1, 2, 3), lambda some: leads[len(some)]) == (up(1, 2), False)
+    assert subset([], lambda _: 1.0) == ([], False)
 
 
 # Measures
