@@ -29,6 +29,7 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     import torch
     from hydra.utils import instantiate
 
+    from stylex.classifier.frozen import build_classifier
     from stylex.model import load
     from stylex.report.report import write_report
     from stylex.search.explanation import explain
@@ -36,13 +37,19 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     if config["cpu_threads"] is not None:
         torch.set_num_threads(config["cpu_threads"])
     device = choose_device(config["device"])
-    model = load(checkpoint).to(device)
+    model = load(checkpoint)
+    if "classifier" in config:
+        model.classifier = build_classifier(config["classifier"], model.class_names)
+    model = model.to(device)
     data = instantiate(raw.data, split=config["split"])
     check_fit(model, data, checkpoint)
     made_by = {"data": data.fingerprint}
+    num_coordinates = len(model.generator.layout.searched(config["search"]["torgb"]))
+    most = config["search"]["num_images"]
+    what = "one image" if config["image"] is not None else f"at most {most} of them a class"
     say(
-        f"{len(data)} images of '{config['split']}', {model.generator.layout.num_coordinates} "
-        "style coordinates"
+        f"{len(data)} images of '{config['split']}' give the extremes of {num_coordinates} style "
+        f"coordinates; {what} explained (search.num_images)"
     )
     images, labels = data.batch(range(len(data)))
     settings = dict(config["search"])
