@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stylex.model import StylEx
-    from stylex.search.explanation import Explanation
+    from stylex.search.results import Explanation
 
 
 def search(config: dict[str, Any], raw: DictConfig) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 import stylex
 from stylex.classifier.frozen import FrozenClassifier, build_adapter, build_classifier
 from stylex.model import build_discriminator, build_model
-from stylex.search.explanation import Settings
+from stylex.search.results import Settings
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"

@@ -15,20 +15,15 @@ from stylex.artifacts import read_tensors
 from stylex.errors import InputError
 from stylex.model import StylEx
 from stylex.search import effects as effects_module
-from stylex.search import explanation, selection
+from stylex.search import selection, study
 from stylex.search.counterfactuals import move
 from stylex.search.effects import edit_effects
-from stylex.search.explanation import (
-    Attribute,
-    Explanation,
-    Settings,
-    class_index,
-    explain,
-    most_confused_pair,
-)
+from stylex.search.explanation import explain
 from stylex.search.joint import select_in_rounds
+from stylex.search.results import Attribute, Explanation, Settings
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
+from stylex.search.study import class_index, most_confused_pair
 from stylex.types import Images
 
 SETTINGS: dict[str, Any] = {
@@ -139,7 +134,7 @@ def test_a_class_of_fewer_than_eight_images_is_in_no_confused_pair_as_its_source
 def spied(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:
     """The styles that the joint selector sees, and those that are edited to measure."""
     seen: dict[str, list[Tensor]] = {"selected_on": [], "measured_on": []}
-    select, edit = explanation.select_in_rounds, explanation.edited_logits
+    select, edit = study.select_in_rounds, study.edited_logits
 
     def select_in_rounds(model: StylEx, styles: Tensor, *rest: Any, **more: Any) -> list[Pick]:
         seen["selected_on"].append(styles)
@@ -149,8 +144,8 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:
         seen["measured_on"].append(styles)
         return edit(model, styles, *rest)
 
-    monkeypatch.setattr(explanation, "select_in_rounds", select_in_rounds)
-    monkeypatch.setattr(explanation, "edited_logits", edited_logits)
+    monkeypatch.setattr(study, "select_in_rounds", select_in_rounds)
+    monkeypatch.setattr(study, "edited_logits", edited_logits)
     return seen
 
 
@@ -440,7 +435,7 @@ def test_too_few_images_for_any_question_are_refused_as_too_few(
 def test_a_selection_of_nothing_is_refused(
     tiny_model: StylEx, study_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explanation, "select_in_rounds", lambda *_, **__: [])
+    monkeypatch.setattr(study, "select_in_rounds", lambda *_, **__: [])
     with pytest.raises(InputError, match="no coordinate moves the decision towards 'square' on"):
         explain(tiny_model, study_images, **PAIR)
 
