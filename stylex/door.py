@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
@@ -141,8 +140,3 @@ def _unknown(name: str, known: list[str]) -> str:
         tails = [k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
         near = tails or near
     return f"a key must be known, got '{name}'; the nearest one is '{near[0]}'"
-
-
-def chosen(group: str) -> str:
-    """Name of the option that a config group has in this run."""
-    return str(HydraConfig.get().runtime.choices[group])
