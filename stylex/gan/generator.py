@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stylex.gan.compute import Precision
 from stylex.gan.layers import Features, SynthesisLayer, ToRGB, channels_at
 from stylex.gan.styles import StyleLayout
 from stylex.types import Images, Latents, Styles
 
 LayerLatents = Float[Tensor, "b l d"]
+NoiseMaps = list[Float[Tensor, "_ 1 _h _w"]]
 ImageBelow = Float[Tensor, "b o h2 w2"]
 
 
@@ -102,7 +104,7 @@ class Generator(nn.Module):
         self,
         styles: Styles,
         start: SynthesisState | None = None,
-        noise: torch.Generator | None = None,
+        noise: NoiseMaps | None = None,
     ) -> Images:
         """Images of styles.
 
@@ -110,14 +112,14 @@ class Generator(nn.Module):
             styles: All coordinates, whatever `start` is; those of layers before it are not read.
             start: State from which to go on, with one row per row of `styles`; none begins at the
                 constant.
-            noise: Source of fresh noise; none takes the stored noise, and the result is
-                deterministic.
+            noise: One map per convolution, as `noise_maps` draws them; none takes the stored noise,
+                and the result is deterministic.
         """
         parts = styles.split(self.layout.sizes, dim=1)
         state = self._begin(len(styles)) if start is None else start
         features, image = state.features, state.image
         for j in range(state.layer, len(self.convolutions)):
-            features = self.convolutions[j](features, parts[j], noise)
+            features = self.convolutions[j](features, parts[j], noise[j] if noise else None)
             if j % 2 == 0:
                 image = self._add_image(j // 2, features, parts, image)
         assert image is not None
@@ -136,11 +138,22 @@ class Generator(nn.Module):
             found.append(state)
         return found
 
-    def forward(
-        self, latents: Latents | LayerLatents, noise: torch.Generator | None = None
-    ) -> Images:
+    def noise_maps(self, batch_size: int, random: torch.Generator) -> NoiseMaps:
+        """Fresh noise for every convolution; none for a generator without noise."""
+        layers = cast(list[SynthesisLayer], self.convolutions)
+        shapes = [(batch_size, 1, m.resolution_px, m.resolution_px) for m in layers if m.noise]
+        return [torch.randn(s, generator=random, device=random.device) for s in shapes]
+
+    def forward(self, latents: Latents | LayerLatents, noise: NoiseMaps | None = None) -> Images:
         """Images of latents."""
         return self.synthesis(self.styles(latents), noise=noise)
+
+    def set_precision(self, precision: Precision) -> None:
+        """Says how each block computes."""
+        finest = self.layout.layers[-1].resolution_px
+        layers = [*self.convolutions, *self.torgbs]
+        for layer, place in zip(layers, self.layout.layers, strict=True):
+            layer.compute = precision.at(place.resolution_px, finest)
 
     def _begin(self, batch_size: int) -> SynthesisState:
         return SynthesisState(0, self.const.expand(batch_size, -1, -1, -1), None)

@@ -14,7 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylex.gan.compute import PLAIN, Compute
+from stylex.ops.convolution import conv2d, conv_transpose2d
 from stylex.ops.epilogue import GAIN, SLOPE, epilogue
+from stylex.ops.modulate import modulate
 from stylex.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
 
 EPSILON = 1e-8  # of demodulation, of the second moment, of the minibatch deviation
@@ -64,6 +67,7 @@ class Convolution(nn.Module):
     """
 
     taps: Tensor
+    compute: Compute
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_px: int, *, down: bool, activate: bool
@@ -73,6 +77,7 @@ class Convolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if activate else None
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_px**2)
         self.kernel_px, self.down = kernel_px, down
+        self.compute = PLAIN
         self.register_buffer("taps", resampling_taps(), persistent=False)
 
     def forward(self, x: Features, gain: float = GAIN) -> Float[Tensor, "b o h2 w2"]:
@@ -82,15 +87,26 @@ class Convolution(nn.Module):
             x: Features.
             gain: Factor on the result; sqrt(2) after a leaky ReLU keeps the variance.
         """
-        weight = self.weight * self.weight_gain
+        compute, padding, stride = self.compute, self.kernel_px // 2, 1
+        dtype = compute.dtype(self.weight)
+        x = compute.arrange(x.to(dtype))
         if self.down and self.kernel_px == 1:
-            x = F.conv2d(downsample2d(x, self.taps), weight)
+            x = downsample2d(x, self.taps, impl=compute.impl)
         elif self.down:
             # 1 pixel for the filter's half length after decimation, 1 for the kernel's.
-            x = F.conv2d(upfirdn2d(x, self.taps, padding=(2, 2)), weight, stride=2)
-        else:
-            x = F.conv2d(x, weight, padding=self.kernel_px // 2)
-        return x * gain if self.bias is None else epilogue(x, self.bias, gain=gain)
+            x = upfirdn2d(x, self.taps, padding=(2, 2), impl=compute.impl)
+            padding, stride = 0, 2
+        scale = self.weight_gain * (gain if self.bias is None else 1.0)
+        weight = (self.weight * scale).to(dtype)
+        x = conv2d(x, weight, stride, padding, impl=compute.impl)
+        if self.bias is None:
+            return _clamped(x, compute.clamp * gain)
+        clamp = compute.clamp * gain / GAIN
+        return epilogue(x, self.bias, gain=gain, clamp=clamp, impl=compute.impl)
+
+
+def _clamped(x: Features, limit: float) -> Features:
+    return x if math.isinf(limit) else x.clamp(-limit, limit)
 
 
 def demodulation(
@@ -112,6 +128,7 @@ class SynthesisLayer(nn.Module):
 
     taps: Tensor
     noise_const: Tensor
+    compute: Compute
 
     def __init__(
         self,
@@ -128,43 +145,61 @@ class SynthesisLayer(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.resolution_px, self.up, self.noise = resolution_px, up, noise
+        self.compute = PLAIN
         self.register_buffer("taps", resampling_taps(), persistent=False)
         if noise:
             self.noise_strength = nn.Parameter(torch.zeros(()))
             self.register_buffer("noise_const", torch.randn(resolution_px, resolution_px))
 
     def forward(
-        self, x: Features, styles: Float[Tensor, "b c"], generator: torch.Generator | None
+        self, x: Features, styles: Float[Tensor, "b c"], noise: Float[Tensor, "_ 1 h2 w2"] | None
     ) -> Float[Tensor, "b o h2 w2"]:
         """Convolves with the modulated kernel.
 
         Args:
             x: Features of the layer before.
             styles: Factor on every input channel.
-            generator: Source of fresh noise; none takes the layer's stored noise.
+            noise: One map per sample; none takes the layer's stored noise. Not read by a layer
+                without noise.
 
         Returns:
             Features of this layer.
         """
-        factors = demodulation(self.weight, styles)
-        x = x * styles[:, :, None, None]
+        compute, taps = self.compute, None
+        weight: Tensor = self.weight
+        if compute.low == torch.float16:
+            weight, styles = _normalised(weight, styles)
+        factors = demodulation(weight, styles)
+        dtype = compute.dtype(weight)
+        x = modulate(compute.arrange(x), styles, dtype, compute.impl)
+        weight = weight.to(dtype)
         if self.up:
-            x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
-            x = upfirdn2d(x, self.taps, padding=(1, 1), gain=4.0)
+            x = conv_transpose2d(x, weight.transpose(0, 1), stride=2, impl=compute.impl)
+            taps = self.taps
         else:
-            x = F.conv2d(x, self.weight, padding=1)
-        return epilogue(x, self.bias, factors, self._noise(len(x), generator))
+            x = conv2d(x, weight, padding=1, impl=compute.impl)
+        if self.noise and noise is None:
+            noise = self.noise_const[None, None]
+        return epilogue(
+            x,
+            self.bias,
+            factors,
+            noise if self.noise else None,
+            self.noise_strength if self.noise else None,
+            taps,
+            blur_gain=4.0,
+            clamp=compute.clamp,
+            impl=compute.impl,
+        )
 
-    def _noise(
-        self, batch_size: int, generator: torch.Generator | None
-    ) -> Float[Tensor, "_ 1 h w"] | None:
-        if not self.noise:
-            return None
-        if generator is None:
-            return self.noise_const[None, None] * self.noise_strength
-        shape = (batch_size, 1, self.resolution_px, self.resolution_px)
-        fresh = torch.randn(shape, generator=generator, device=generator.device)
-        return fresh.to(self.noise_strength.device) * self.noise_strength
+
+def _normalised(
+    weight: Float[Tensor, "o i k k"], styles: Float[Tensor, "b i"]
+) -> tuple[Float[Tensor, "o i k k"], Float[Tensor, "b i"]]:
+    """Weight and styles in a range that float16 holds; demodulation undoes the factors."""
+    fan_in = weight[0].numel()
+    weight = weight / (math.sqrt(fan_in) * weight.abs().amax(dim=(1, 2, 3), keepdim=True))
+    return weight, styles / styles.abs().amax(dim=1, keepdim=True)
 
 
 class ToRGB(nn.Module):
@@ -176,6 +211,7 @@ class ToRGB(nn.Module):
     """
 
     taps: Tensor
+    compute: Compute
 
     def __init__(self, in_channels: int, image_channels: int, latent_dim: int) -> None:
         super().__init__()
@@ -183,12 +219,15 @@ class ToRGB(nn.Module):
         self.weight = nn.Parameter(torch.randn(image_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(image_channels))
         self.style_gain = 1 / math.sqrt(in_channels)
+        self.compute = PLAIN
         self.register_buffer("taps", resampling_taps(), persistent=False)
 
     def forward(
         self, x: Features, styles: Float[Tensor, "b c"], image: Float[Tensor, "b o h2 w2"] | None
     ) -> Float[Tensor, "b o h w"]:
         """Adds this block's image to `image`, the sum of the blocks below at half the size."""
-        x = F.conv2d(x * (styles * self.style_gain)[:, :, None, None], self.weight)
-        x = x + self.bias[:, None, None]
-        return x if image is None else x + upsample2d(image, self.taps)
+        compute, dtype = self.compute, self.compute.dtype(self.weight)
+        x = modulate(compute.arrange(x), styles * self.style_gain, dtype, compute.impl)
+        x = conv2d(x, self.weight.to(dtype), impl=compute.impl).to(self.bias.dtype)
+        x = _clamped(x + self.bias[:, None, None], compute.clamp)
+        return x if image is None else x + upsample2d(image, self.taps, impl=compute.impl)

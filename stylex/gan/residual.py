@@ -6,11 +6,13 @@ architecture, the discriminator one output per class.
 """
 
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stylex.gan.compute import Precision
 from stylex.gan.layers import EPSILON, GAIN, Convolution, Features, FullyConnected, channels_at
 from stylex.types import Images, Latents, Probabilities
 
@@ -80,6 +82,15 @@ class ResidualNetwork(nn.Module):
         self.conv = Convolution(width + extra, width, 3, down=False, activate=True)
         self.fc = FullyConnected(width * 16, width, activate=True)
         self.out = FullyConnected(width, num_outputs)
+
+    def set_precision(self, precision: Precision) -> None:
+        """Says how each block computes; what follows the blocks stays float32."""
+        finest = 4 * 2 ** len(self.blocks)
+        self.from_rgb.compute = precision.at(finest, finest)
+        for j, block in enumerate(self.blocks):
+            for layer in cast(list[Convolution], list(block.children())):
+                layer.compute = precision.at(finest // 2**j, finest)
+        self.conv.compute = precision.coarse
 
     def forward(self, images: Images) -> Float[Tensor, "b o"]:
         """Returns one vector per image."""

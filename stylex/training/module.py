@@ -178,7 +178,9 @@ class StylExModule(LightningModule):
         self, images: Images, probabilities: Probabilities, random: torch.Generator
     ) -> tuple[Images, dict[str, tuple[float, Tensor]]]:
         """Adversarial loss alone: random latents with the real images' probabilities."""
-        fake = self.model.generator(self._sample(probabilities, random), noise=random)
+        generator = self.model.generator
+        latents = self._sample(probabilities, random)
+        fake = generator(latents, generator.noise_maps(len(latents), random))
         judged = self.discriminator(fake, probabilities)
         return fake, {
             "adversarial": (self.weights["adversarial"], losses.generator_adversarial(judged))
@@ -194,7 +196,9 @@ class StylExModule(LightningModule):
         code = model.encoder(images)
         shown = self._partly_hidden(probabilities, random)
         styles = model.generator.styles(torch.cat((code, shown), dim=1))
-        fake = model.generator.synthesis(styles, noise=random)
+        fake = model.generator.synthesis(
+            styles, noise=model.generator.noise_maps(len(styles), random)
+        )
         fake_logits, fake_features = model.classifier.features(fake)
         judged = self.discriminator(fake, probabilities)
         distance = self.distance(images, fake, features, fake_features)
@@ -230,7 +234,8 @@ class StylExModule(LightningModule):
         """Path length penalty on a smaller batch of the noise path, weighted for its interval."""
         shrunk = max(1, len(probabilities) // self.settings["path_length_shrink"])
         latents = self._sample(probabilities[:shrunk], random)
-        images = self.model.generator(latents, noise=random)
+        generator = self.model.generator
+        images = generator(latents, generator.noise_maps(len(latents), random))
         noise = torch.randn(images.shape, generator=random, device=self.device)
         lengths = losses.path_lengths(images, latents, noise)
         mean = self.path_mean.lerp(lengths.detach().mean(), self.settings["path_length_decay"])

@@ -1,0 +1,68 @@
+"""How a network's blocks compute: type, memory format, clamp, op implementation.
+
+No weight depends on it; a model trained one way runs the other.
+Source: Karras et al. 2020 (arXiv:2006.06676), appendix F: low precision in the finest blocks alone;
+    images, sums of ToRGB layers, mapping, affine layers, demodulation and the last layers of the
+    discriminator stay float32, and so do all parameters.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stylex.ops.backend import Impl
+
+FLOAT16_CLAMP = 256.0  # keeps activations far from float16's 65504
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How one block computes.
+
+    Attributes:
+        low: Lower type of convolutions and activations; none keeps the weights' (float32).
+        channels_last: Whether activations are laid out with the channels innermost.
+        impl: Of the ops, see `ops.backend.fused`.
+    """
+
+    low: torch.dtype | None
+    channels_last: bool
+    impl: Impl
+
+    @property
+    def clamp(self) -> float:
+        """Largest magnitude of activations with the usual gain: 256 in float16, else none."""
+        return FLOAT16_CLAMP if self.low == torch.float16 else math.inf
+
+    def dtype(self, weight: Tensor) -> torch.dtype:
+        """Type that a layer with this weight computes in."""
+        return self.low or weight.dtype
+
+    def arrange(self, x: Tensor) -> Tensor:
+        """`x` in this memory format."""
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+
+PLAIN = Compute(low=None, channels_last=False, impl="auto")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a whole network computes.
+
+    Attributes:
+        coarse: Blocks of low resolution, and everything beside the blocks.
+        fine: The `num_fine` blocks of the highest resolutions, but none below 8 px.
+        num_fine: Number of fine blocks.
+    """
+
+    coarse: Compute
+    fine: Compute
+    num_fine: int
+
+    def at(self, resolution_px: int, finest_px: int) -> Compute:
+        """Of the block with a resolution, in a network with a finest one."""
+        first = max(8, finest_px * 2 // 2**self.num_fine)
+        return self.fine if self.num_fine and resolution_px >= first else self.coarse
