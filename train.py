@@ -39,8 +39,9 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
 
     from stylex.classifier.frozen import build_classifier
     from stylex.evaluation.fidelity import fidelity, reconstruct
+    from stylex.gan.transfer import start
     from stylex.model import build_discriminator, build_model
-    from stylex.training.callbacks import Pictures, Validation
+    from stylex.training.callbacks import STATE_FILE, Pictures, Validation
     from stylex.training.module import StylExModule
 
     training, validation = (instantiate(raw.data, split=split) for split in ("train", "validation"))
@@ -49,6 +50,10 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
     classifier = build_classifier(config["classifier"], training.class_names)
     model = build_model(config["model"], classifier)
     discriminator = build_discriminator(config["model"], classifier.num_classes)
+    path = config["model"]["init_from"]
+    if path is not None and not (folder / "checkpoints" / STATE_FILE).is_file():
+        taken = start(Path(str(path)), model.generator, model.mapping, discriminator)
+        print(f"starts from '{path}': {taken}")
     module = StylExModule(model, discriminator, settings, config["seed"])
 
     first_of_each = torch.cat(

@@ -354,6 +354,7 @@ def test_a_broken_image_is_named(opened: Opened, checkpoint: Path, pictures: Pat
         (["classifier.std=[1.0,1.0]"], "classifier.std must have one value per input channel (3)"),
         (["classifier.feature_layers=[]"], "perceptual=classifier needs classifier.feature_layers"),
         (["classifier.feature_layers=[end]"], "must name sub-modules of the network, got 'end'"),
+        (["model.init_from=gone.pt"], "published weights must be an existing file, got 'gone.pt'"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused(
