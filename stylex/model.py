@@ -13,17 +13,28 @@ from torch import nn
 
 from stylex.artifacts import read_tensors, write_tensors, write_yaml
 from stylex.classifier.frozen import FrozenClassifier, build_classifier
+from stylex.classifier.mobilenet import mobilenet_table
 from stylex.errors import InputError
 from stylex.gan.generator import Generator
 from stylex.gan.mapping import Mapping
 from stylex.gan.residual import Discriminator, Encoder
+from stylex.gan.tensorflow import (
+    discriminator_table,
+    encoder_table,
+    generator_table,
+    mapping_table,
+    released_spec,
+)
 from stylex.types import Images, Latents, Logits, Probabilities
+from stylex.variables import convert_variables, read_variables
 
 MODEL_FILE, CLASSIFIER_FILE, CONFIG_FILE = (
     "model.safetensors",
     "classifier.safetensors",
     "config.yaml",
 )
+DISCRIMINATOR_FILE = "discriminator.safetensors"  # of a converted model
+AGE_CLASSES = ("old", "young")  # of the released age model
 Appended = Literal["softmax", "uniform"]
 
 
@@ -217,3 +228,51 @@ def load(path: str | Path) -> StylEx:
         )
     model.load_state_dict(tensors, strict=False)
     return model.eval().requires_grad_(False)
+
+
+def convert_age_model(variables: str | Path, folder: str | Path) -> StylEx:
+    """Writes the released age model as a model's folder: 256 px, old and young.
+
+    The discriminator, which no explanation needs, goes into a file of its own.
+
+    Args:
+        variables: An npz of the released files' variables; `stylex.variables` says how to make it.
+        folder: Where to write; then `python search.py checkpoint=FOLDER data=folder ...` works.
+
+    Returns:
+        The model, as `load` gives it.
+
+    Raises:
+        InputError: If the npz is not that of the released model.
+
+    Source: Lang et al. 2021; sizes are read off the variables, the classifier's input is the
+        official notebook's.
+    """
+    found, folder = read_variables(Path(variables)), Path(folder)
+    spec = released_spec(found)
+    resolution = spec["resolution_px"]
+    judge = {
+        "network": "stylex.classifier.mobilenet:MobileNetV1",
+        "arguments": {"num_classes": 2, "dropout": 0.2, "relu_max": 6.0, "clamp_input": True},
+        "weights": None,
+        "input_resolution_px": resolution,
+        "input_channels": 3,
+        "input_range": [-1.0, 1.0],
+        "mean": [0.0],
+        "std": [1.0],
+        "feature_layers": [],
+    }
+    model = build_model(spec, build_classifier(judge, AGE_CLASSES))
+    discriminator = build_discriminator(spec, len(AGE_CLASSES))
+    for name, table, network in (
+        ("generator", mapping_table(spec["mapping_layers"]), model.mapping),
+        ("generator", generator_table(resolution), model.generator),
+        ("encoder", encoder_table(resolution), model.encoder),
+        ("discriminator", discriminator_table(resolution), discriminator),
+        ("mobilenet", mobilenet_table(), model.classifier.network),
+    ):
+        network.load_state_dict(convert_variables(found, name, table, network))
+    as_published = {"hidden_share": 0.0, "hidden_by": "others", "stages": []}
+    model.save(folder, {"model": spec, "classifier": judge, "training": as_published})
+    write_tensors(folder / DISCRIMINATOR_FILE, discriminator.state_dict())
+    return load(folder)
