@@ -30,6 +30,7 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from stylex.classifier.frozen import build_classifier
+    from stylex.gan.compute import precision
     from stylex.model import load
     from stylex.report.report import write_report
     from stylex.search.explanation import explain
@@ -40,7 +41,10 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     model = load(checkpoint)
     if "classifier" in config:
         model.classifier = build_classifier(config["classifier"], model.class_names)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = config["ops"]["tf32"]
     model = model.to(device)
+    for network in (model.encoder, model.generator):
+        network.set_precision(precision(config["ops"], torch.device(device)))
     data = instantiate(raw.data, split=config["split"])
     check_fit(model, data, checkpoint)
     made_by = {"data": data.fingerprint}

@@ -25,10 +25,11 @@ def train(config: dict[str, Any], raw: DictConfig) -> None:
         raise InputError(
             f"training.num_steps must be at least 1, got {config['training']['num_steps']}"
         )
-    if config["cpu_threads"] is not None:
-        import torch
+    import torch
 
+    if config["cpu_threads"] is not None:
         torch.set_num_threads(config["cpu_threads"])
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = config["ops"]["tf32"]
     {"stylex": train_stylex, "classifier": train_classifier}[config["task"]](config, raw, folder)
 
 
@@ -54,7 +55,7 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
     if path is not None and not (folder / "checkpoints" / STATE_FILE).is_file():
         taken = start(Path(str(path)), model.generator, model.mapping, discriminator)
         print(f"starts from '{path}': {taken}")
-    module = StylExModule(model, discriminator, settings, config["seed"])
+    module = StylExModule(model, discriminator, settings, config["ops"], config["seed"])
 
     first_of_each = torch.cat(
         [(validation.labels == k).nonzero()[:2, 0] for k in range(classifier.num_classes)]

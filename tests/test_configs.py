@@ -156,7 +156,7 @@ def test_every_training_option_builds_its_recipe(option: str) -> None:
 
         model = build_model(config["model"], classifier)
         discriminator = build_discriminator(config["model"], classifier.num_classes)
-        module = StylExModule(model, discriminator, settings, config["seed"])
+        module = StylExModule(model, discriminator, settings, config["ops"], config["seed"])
         assert len(module.configure_optimizers()) == 3
     else:
         from stylex.classifier.module import ClassifierModule
@@ -216,7 +216,7 @@ def test_the_defaults_of_explain_are_those_of_the_files_key_by_key() -> None:
     defaults["num_attributes"] = defaults.pop("k")
 
     door = yaml.safe_load((CONFIGS / "search.yaml").read_text())
-    for name in ("defaults", "hydra", "checkpoint", "split", "device", "cpu_threads"):
+    for name in ("defaults", "hydra", "checkpoint", "split", "device", "cpu_threads", "ops"):
         door.pop(name)  # where model and images come from, and what computes
     search = yaml.safe_load((CONFIGS / "search" / "default.yaml").read_text())
     assert not door.keys() & search.keys()

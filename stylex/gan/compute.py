@@ -7,14 +7,19 @@ Source: Karras et al. 2020 (arXiv:2006.06676), appendix F: low precision in the 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from stylex.errors import InputError
+from stylex.ops import build
 from stylex.ops.backend import Impl
 
 FLOAT16_CLAMP = 256.0  # keeps activations far from float16's 65504
+LOWER = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -66,3 +71,46 @@ class Precision:
         """Of the block with a resolution, in a network with a finest one."""
         first = max(8, finest_px * 2 // 2**self.num_fine)
         return self.fine if self.num_fine and resolution_px >= first else self.coarse
+
+
+def precision(settings: Mapping[str, Any], device: torch.device) -> Precision:
+    """How networks compute on a device.
+
+    Args:
+        settings: The configuration's `ops` group; see configs/ops/default.yaml.
+        device: Where the networks are.
+
+    Raises:
+        InputError: If a setting is unknown.
+    """
+    on_cuda = device.type == "cuda"
+    if settings["impl"] not in get_args(Impl):
+        raise InputError(f"ops.impl must be one of {get_args(Impl)}, got '{settings['impl']}'")
+    name = settings["precision"]
+    if name == "auto":
+        name = "bfloat16" if on_cuda else "float32"
+    if name not in LOWER:
+        raise InputError(f"ops.precision must be auto or one of {tuple(LOWER)}, got '{name}'")
+    last = chosen(settings["channels_last"], on_cuda)
+    coarse = Compute(None, last, settings["impl"])
+    return Precision(
+        coarse, Compute(LOWER[name], last, settings["impl"]), settings["low_precision_blocks"]
+    )
+
+
+def chosen(setting: bool | str, automatic: bool) -> bool:
+    """A switch that is true, false or auto."""
+    if setting not in (True, False, "auto"):
+        raise InputError(f"a switch of ops must be true, false or auto, got '{setting}'")
+    return automatic if setting == "auto" else bool(setting)
+
+
+def require_ops(settings: Mapping[str, Any], device: torch.device) -> None:
+    """Builds or loads the CUDA ops where training will use them.
+
+    Raises:
+        BuildError: If they cannot be had and `ops.impl` is not `reference`: training on the slower
+            ops without being asked to would waste days.
+    """
+    if device.type == "cuda" and settings["impl"] != "reference":
+        build.load()

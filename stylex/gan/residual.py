@@ -94,7 +94,7 @@ class ResidualNetwork(nn.Module):
 
     def forward(self, images: Images) -> Float[Tensor, "b o"]:
         """Returns one vector per image."""
-        x = self.blocks(self.from_rgb(images))
+        x = self.blocks(self.from_rgb(images)).to(self.conv.weight.dtype)
         if self.minibatch_group is not None:
             x = torch.cat(
                 (x, minibatch_deviation(x, math.gcd(self.minibatch_group, len(x)))), dim=1

@@ -8,20 +8,23 @@ Sources: Lang et al. 2021 (arXiv:2104.13369); Karras et al. 2020 (arXiv:1912.049
 """
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
-from stylex.errors import InputError
+from stylex.gan.compute import chosen, precision, require_ops
 from stylex.gan.residual import Discriminator
 from stylex.model import StylEx
 from stylex.training import losses
+from stylex.training.execution import check_penalties, compiled
+from stylex.training.optimisation import adam, learning
 from stylex.training.perceptual import PerceptualDistance
+from stylex.training.schedule import Schedule
 from stylex.types import Images, Labels, Probabilities
 
 LayerLatents = Float[Tensor, "b l d"]
@@ -42,7 +45,12 @@ class StylExModule(LightningModule):
     path_mean: Tensor
 
     def __init__(
-        self, model: StylEx, discriminator: Discriminator, settings: Mapping[str, Any], seed: int
+        self,
+        model: StylEx,
+        discriminator: Discriminator,
+        settings: Mapping[str, Any],
+        ops: Mapping[str, Any],
+        seed: int,
     ) -> None:
         """Prepares training.
 
@@ -51,24 +59,13 @@ class StylExModule(LightningModule):
             discriminator: Its judge.
             settings: The configuration's `training` group; see configs/training/stylex.yaml for
                 each key's meaning.
+            ops: The configuration's `ops` group: how the networks compute.
             seed: Of latents, noise and hidden probabilities; each step draws from (seed, step).
 
         Raises:
-            InputError: If `hidden_by` or `perceptual` is unknown, or a part of the batch too small.
+            InputError: If a setting is unknown, or a part of the batch too small.
         """
         super().__init__()
-        if settings["hidden_by"] not in ("others", "uniform"):
-            raise InputError(
-                f"training.hidden_by must be others or uniform, got '{settings['hidden_by']}'"
-            )
-        smallest = settings["batch_size"] // settings["accumulation"]
-        if settings["hidden_by"] == "others" and smallest < 2:
-            raise InputError(
-                "training.hidden_by=others needs two images in every part of the batch, got "
-                f"batch_size {settings['batch_size']} and accumulation {settings['accumulation']}; "
-                "lower training.accumulation"
-            )
-        _check_stages(settings)
         self.automatic_optimization = False
         self.model, self.discriminator = model, discriminator
         self.average = StylEx(
@@ -79,91 +76,84 @@ class StylExModule(LightningModule):
             model.appended,
         ).requires_grad_(False)
         self.distance = PerceptualDistance(settings["perceptual"], model.classifier)
-        self.settings, self.seed = settings, seed
+        self.settings, self.ops, self.seed = settings, ops, seed
+        self.schedule = Schedule(settings)
         self.step = 0
         self.register_buffer("path_mean", torch.zeros(()))
-
-    @property
-    def present(self) -> Mapping[str, Any]:
-        """Settings of the present step: a stage's replace the earlier ones from its step on."""
-        found = dict(self.settings)
-        for stage in self.settings["stages"]:
-            if self.step >= stage["from_step"]:
-                weights = {**found["weights"], **stage.get("weights", {})}
-                found = {**found, **stage, "weights": weights}
-        return found
+        self.compiled: dict[str, Callable[..., Tensor]] = {}
 
     @property
     def weights(self) -> Mapping[str, float]:
         """Weights of the present step."""
-        return self.present["weights"]
+        return self.schedule.at(self.step)["weights"]
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for generator with mapping, encoder, discriminator; corrected for lazy phases."""
-        generator = [*self.model.generator.parameters(), *self.model.mapping.parameters()]
-        settings = self.settings
+        settings, model = self.settings, self.model
+        fused = chosen(self.ops["fused_adam"], self.device.type == "cuda")
+        kinds = (
+            ([*model.generator.parameters(), *model.mapping.parameters()], 1.0),
+            (list(model.encoder.parameters()), settings["encoder_rate_factor"]),
+            (list(self.discriminator.parameters()), 1.0),
+        )
+        intervals = (settings["path_length_interval"], None, settings["r1_interval"])
         return [
-            self._adam(generator, 1.0, settings["path_length_interval"]),
-            self._adam(self.model.encoder.parameters(), settings["encoder_rate_factor"], None),
-            self._adam(self.discriminator.parameters(), 1.0, settings["r1_interval"]),
+            adam(parameters, settings, factor, interval, fused)
+            for (parameters, factor), interval in zip(kinds, intervals, strict=True)
         ]
 
-    def _adam(
-        self,
-        parameters: Iterator[nn.Parameter] | list[nn.Parameter],
-        factor: float,
-        interval: int | None,
-    ) -> torch.optim.Optimizer:
-        """Adam that makes k + 1 updates where k were meant, if a lazy phase follows every k-th."""
-        ratio = 1.0 if interval is None else interval / (interval + 1)
-        rate = self.settings["learning_rate"] * factor * ratio
-        first, second = (float(beta) ** ratio if beta else 0.0 for beta in self.settings["betas"])
-        groups = [{"params": list(parameters), "initial_lr": rate}]
-        return torch.optim.Adam(groups, rate, betas=(first, second), eps=1e-8)
+    def on_fit_start(self) -> None:
+        """Settles how the networks compute on this device; proves that the penalties work.
 
-    def learning_rate_factor(self) -> float:
-        """Factor on all learning rates: 1, then falling in a straight line, then constant."""
-        decay = self.present["learning_rate_decay"]
-        if decay["from_step"] is None or self.step <= decay["from_step"]:
-            return 1.0
-        done = (self.step - decay["from_step"]) / (decay["to_step"] - decay["from_step"])
-        return 1.0 + min(1.0, done) * (decay["to_factor"] - 1.0)
+        Raises:
+            BuildError: If the CUDA ops are wanted and cannot be had.
+            InputError: If a penalty does not reach the weights.
+        """
+        require_ops(self.ops, self.device)
+        networks = (self.model.generator, self.model.encoder, self.discriminator)
+        for network in networks:
+            network.set_precision(precision(self.ops, self.device))
+        check_penalties(self.model, self.discriminator, self.settings, self.device)
+        if self.ops["compile"] is not None:
+            self.compiled = compiled(self.model, self.discriminator, self.ops["compile"])
 
-    def takes_encoder_path(self, step: int) -> bool:
-        """Whether a step takes the encoder path: odd ones do; all do without a noise path."""
-        return step % 2 == 1 or not self.settings["noise_path"]
+    def _main(self, name: str, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """A network as the first-order phases run it; penalties always run the plain one."""
+        return self.compiled.get(name, plain)
 
     def training_step(self, batch: tuple[Images, Labels], batch_idx: int) -> dict[str, Tensor]:
         """One step; returns every term's value, before its weight."""
         images, _ = batch
         random = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + self.step)
+        replaced = torch.zeros((), device=self.device)
         chunks = images.chunk(self.settings["accumulation"])
         probabilities = [self.model.classifier.probabilities(chunk) for chunk in chunks]
-        by_encoder = self.takes_encoder_path(self.step)
+        by_encoder = self.schedule.takes_encoder_path(self.step)
         terms: dict[str, Tensor] = {}
 
         fakes = []
-        with self._phase("generator", *(("encoder",) if by_encoder else ())):
+        with self._learning(replaced, "generator", *(("encoder",) if by_encoder else ())):
             for x, p in zip(chunks, probabilities, strict=True):
                 make = self._encoder_terms if by_encoder else self._noise_terms
                 fake, parts = make(x, p, random)
                 self._backward(parts, len(chunks), terms)
                 fakes.append(fake.detach())
         if not by_encoder and self.step % self.settings["path_length_interval"] == 0:
-            with self._phase("generator"):
+            with self._learning(replaced, "generator"):
                 for p in probabilities:
                     self._backward(self._path_length(p, random), len(chunks), terms)
 
-        with self._phase("discriminator"):
+        with self._learning(replaced, "discriminator"):
             for x, p, fake in zip(chunks, probabilities, fakes, strict=True):
-                real, false = self.discriminator(x, p), self.discriminator(fake, p)
+                judge = self._main("discriminator", self.discriminator)
+                real, false = judge(x, p), judge(fake, p)
                 loss = losses.discriminator_adversarial(real, false)
                 score = real.detach().sigmoid().mean()
                 self._backward(
                     {"discriminator": (1.0, loss), "real_score": (0.0, score)}, len(chunks), terms
                 )
         if self.step % self.settings["r1_interval"] == 0:
-            with self._phase("discriminator"):
+            with self._learning(replaced, "discriminator"):
                 for x, p in zip(chunks, probabilities, strict=True):
                     x = x.detach().requires_grad_()
                     penalty = losses.r1_penalty(self.discriminator(x, p), x)
@@ -172,7 +162,7 @@ class StylExModule(LightningModule):
 
         self._update_average(len(images))
         self.step += 1
-        return terms
+        return {**terms, "replaced_gradients": replaced}
 
     def _noise_terms(
         self, images: Images, probabilities: Probabilities, random: torch.Generator
@@ -180,8 +170,9 @@ class StylExModule(LightningModule):
         """Adversarial loss alone: random latents with the real images' probabilities."""
         generator = self.model.generator
         latents = self._sample(probabilities, random)
-        fake = generator(latents, generator.noise_maps(len(latents), random))
-        judged = self.discriminator(fake, probabilities)
+        maps = generator.noise_maps(len(latents), random)
+        fake = self._main("synthesis", generator.synthesis)(generator.styles(latents), noise=maps)
+        judged = self._main("discriminator", self.discriminator)(fake, probabilities)
         return fake, {
             "adversarial": (self.weights["adversarial"], losses.generator_adversarial(judged))
         }
@@ -193,21 +184,21 @@ class StylExModule(LightningModule):
         model, weights = self.model, self.weights
         with torch.no_grad():
             logits, features = model.classifier.features(images)
-        code = model.encoder(images)
+        encode = self._main("encoder", model.encoder)
+        code = encode(images)
         shown = self._partly_hidden(probabilities, random)
         styles = model.generator.styles(torch.cat((code, shown), dim=1))
-        fake = model.generator.synthesis(
-            styles, noise=model.generator.noise_maps(len(styles), random)
-        )
+        maps = model.generator.noise_maps(len(styles), random)
+        fake = self._main("synthesis", model.generator.synthesis)(styles, noise=maps)
         fake_logits, fake_features = model.classifier.features(fake)
-        judged = self.discriminator(fake, probabilities)
+        judged = self._main("discriminator", self.discriminator)(fake, probabilities)
         distance = self.distance(images, fake, features, fake_features)
         agreement = (logits.argmax(dim=1) == fake_logits.argmax(dim=1)).float().mean()
         return fake, {
             "adversarial_encoder": (weights["adversarial"], losses.generator_adversarial(judged)),
             "image_l1": (weights["image_l1"], (images - fake).abs().mean()),
             "perceptual": (weights["perceptual"], distance),
-            "latent_l1": (weights["latent_l1"], (code - model.encoder(fake)).abs().mean()),
+            "latent_l1": (weights["latent_l1"], (code - encode(fake)).abs().mean()),
             "classifier_kl": (
                 weights["classifier_kl"],
                 losses.classifier_divergence(logits, fake_logits),
@@ -226,7 +217,9 @@ class StylExModule(LightningModule):
         hide = torch.rand(len(probabilities), 1, generator=random, device=self.device)
         others = self.settings["hidden_by"] == "others"
         instead = probabilities.roll(1, dims=0) if others else self.model.hidden(probabilities)
-        return torch.where(hide < self.present["hidden_share"], instead, probabilities)
+        return torch.where(
+            hide < self.schedule.at(self.step)["hidden_share"], instead, probabilities
+        )
 
     def _path_length(
         self, probabilities: Probabilities, random: torch.Generator
@@ -268,21 +261,10 @@ class StylExModule(LightningModule):
         for name, (_, value) in parts.items():
             terms[name] = terms.get(name, 0) + value.detach() / num_chunks
 
-    @contextmanager
-    def _phase(self, *names: str) -> Iterator[None]:
-        """Lets only the named networks learn, and takes their optimisers' step at the end."""
+    def _learning(self, replaced: Tensor, *names: str) -> AbstractContextManager[None]:
+        """A phase in which the named networks learn."""
         optimisers = dict(zip(OPTIMISERS, self._optimisers(), strict=True))
-        for name, optimiser in optimisers.items():
-            for group in optimiser.param_groups:
-                for parameter in group["params"]:
-                    parameter.requires_grad_(name in names)
-                    parameter.grad = None
-        yield
-        factor = self.learning_rate_factor()
-        for name in names:
-            for group in optimisers[name].param_groups:
-                group["lr"] = group["initial_lr"] * factor
-            optimisers[name].step()
+        return learning(optimisers, names, self.schedule.learning_rate_factor(self.step), replaced)
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         """In the order of OPTIMISERS, without Lightning's wrapping."""
@@ -317,16 +299,3 @@ class StylExModule(LightningModule):
         self.load_state_dict(state["networks"], strict=False)
         for optimiser, stored in zip(self._optimisers(), state["optimisers"], strict=True):
             optimiser.load_state_dict(stored)
-
-
-def _check_stages(settings: Mapping[str, Any]) -> None:
-    """Refuses a stage that changes what is built once, or that is misspelt."""
-    changeable = ("from_step", "weights", "hidden_share", "learning_rate_decay")
-    for stage in settings["stages"]:
-        unknown = [key for key in stage if key not in changeable]
-        unknown += [key for key in stage.get("weights", {}) if key not in settings["weights"]]
-        if unknown or "from_step" not in stage:
-            raise InputError(
-                f"a stage of training.stages has from_step and any of {', '.join(changeable[1:])}, "
-                f"got {', '.join(unknown) or 'no from_step'}"
-            )

@@ -55,7 +55,8 @@ def make_module(
         model = build_model(tiny_config["model"], tiny_classifier)
         discriminator = build_discriminator(tiny_config["model"], tiny_classifier.num_classes)
         merged = {**settings, **changes, "weights": weights}
-        return StylExModule(model, discriminator, merged, seed)
+        ops = yaml.safe_load((CONFIGS / "ops" / "default.yaml").read_text())
+        return StylExModule(model, discriminator, merged, ops, seed)
 
     return make
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stylex.errors import InputError
+from stylex.training import losses
 from stylex.training.module import OPTIMISERS, StylExModule
 from stylex.types import Images
 
@@ -25,7 +26,7 @@ ENCODER_TERMS = {
     "style_deviation",
     "agreement",
 }
-ALWAYS = {"discriminator", "real_score"}
+ALWAYS = {"replaced_gradients", "discriminator", "real_score"}
 
 
 def take_steps(module: StylExModule, batches: list[Batch]) -> list[dict[str, Tensor]]:
@@ -506,7 +507,7 @@ def test_stages_add_up_and_leave_what_they_do_not_name(make_module: MakeModule) 
     for step, (weight, share) in expected.items():
         module.step = step
         assert module.weights == {**before, "classifier_kl": weight}
-        assert module.present["hidden_share"] == share
+        assert module.schedule.at(module.step)["hidden_share"] == share
 
 
 @pytest.mark.parametrize(
@@ -530,7 +531,7 @@ def test_learning_rates_fall_in_a_straight_line_and_stay(make_module: MakeModule
     factors = []
     for step in (0, 4, 5, 6, 8, 20):
         module.step = step
-        factors.append(module.learning_rate_factor())
+        factors.append(module.schedule.learning_rate_factor(module.step))
 
     assert factors == pytest.approx([1.0, 1.0, 0.8, 0.6, 0.2, 0.2])
 
@@ -613,3 +614,57 @@ def test_a_term_without_weight_is_reported_and_not_learned_from(
     assert math.isnan(float(terms["perceptual"]))
     assert all(bool(torch.isfinite(gradient).all()) for gradient in seen)
     assert max(float(gradient.abs().max()) for gradient in seen) > 0
+
+
+def test_a_gradient_that_is_not_finite_is_replaced_and_counted(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee()
+    module.step = 1
+    bias = module.model.encoder.out.bias
+    bias.register_hook(lambda gradient: torch.full_like(gradient, math.inf))
+
+    terms = take_steps(module, batches[:1])[0]
+
+    assert float(terms["replaced_gradients"]) == 1
+    assert bool(torch.isfinite(bias).all())
+
+
+def test_a_penalty_that_does_not_reach_the_weights_is_refused_before_the_first_step(
+    make_trainee: MakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = make_trainee()
+    module.on_fit_start()
+
+    true_penalty = losses.r1_penalty
+    monkeypatch.setattr(losses, "r1_penalty", lambda *given: true_penalty(*given).detach())
+    with pytest.raises(InputError, match="R1 penalty must reach the network's weights, got no"):
+        module.on_fit_start()
+
+    monkeypatch.setattr(losses, "r1_penalty", true_penalty)
+    true_lengths = losses.path_lengths
+    monkeypatch.setattr(losses, "path_lengths", lambda *given: true_lengths(*given).detach())
+    with pytest.raises(InputError, match="path length penalty must reach"):
+        module.on_fit_start()
+
+
+def test_what_a_run_does_at_its_start_changes_nothing_of_its_steps(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    plain, started = make_trainee(), make_trainee()
+    started.on_fit_start()
+
+    for one, other in zip(
+        take_steps(plain, batches[:2]), take_steps(started, batches[:2]), strict=True
+    ):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_unknown_way_to_compile_is_refused(make_trainee: MakeModule) -> None:
+    module = make_trainee()
+    module.ops = {**module.ops, "compile": "quickly"}
+
+    with pytest.raises(
+        InputError, match="ops.compile must be null or one of default, .*got 'quickly'"
+    ):
+        module.on_fit_start()
