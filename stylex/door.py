@@ -4,7 +4,8 @@ import difflib
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def open_door(config_name: str, run: Callable[[dict[str, Any], DictConfig], None
         try:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(plain, dict)
-            run(plain, config)  # type: ignore[arg-type]
+            with _shown_log():
+                run(plain, config)  # type: ignore[arg-type]
         except InputError as error:
             _refuse(error)
         except InstantiationException as error:
@@ -51,6 +53,20 @@ def open_door(config_name: str, run: Callable[[dict[str, Any], DictConfig], None
             _refuse(InputError(f"{key} must be given, got nothing; add {key}=VALUE to the command"))
 
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
+
+
+@contextmanager
+def _shown_log() -> Iterator[None]:
+    """Prints what the package logs."""
+    log, handler = logging.getLogger("stylex"), logging.StreamHandler()
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def _refuse(error: InputError) -> None:

@@ -30,30 +30,43 @@ def fused(impl: Impl, x: Tensor) -> bool:
         BuildError: If `fused` is asked for on CUDA and the library cannot be had.
         ValueError: If `fused` is asked for on CUDA with a type that has no kernel.
     """
-    if impl == "reference" or (impl == "auto" and not x.is_cuda):
+    if impl == "reference":
         return False
     if not x.is_cuda:
-        return True
-    if x.dtype not in DTYPES:
         if impl == "auto":
-            return False
-        raise ValueError(f"fused ops take float32, float16 or bfloat16, got {x.dtype}")
-    if impl == "fused":
-        build.load()
-        return True
-    return available()
+            _say("ops: plain PyTorch, since the tensors are on the CPU")
+        return impl == "fused"
+    if x.dtype not in DTYPES:
+        if impl == "fused":
+            raise ValueError(f"fused ops take float32, float16 or bfloat16, got {x.dtype}")
+        _say(f"ops: plain PyTorch for {x.dtype}, which has no kernel")
+        return False
+    return available(impl == "fused")
 
 
-@functools.cache
-def available() -> bool:
-    """Whether the CUDA library is loaded or could be built; the answer is logged."""
+@torch.compiler.assume_constant_result
+def available(required: bool) -> bool:
+    """Whether the CUDA library is loaded or could be built; the answer is logged once.
+
+    Raises:
+        BuildError: If it is required and cannot be had.
+    """
     try:
         build.load()
     except build.BuildError as error:
-        LOGGER.warning("ops: plain PyTorch on CUDA, which is slower, because %s", error)
+        if required:
+            raise
+        _say(f"ops: plain PyTorch on CUDA, which is slower, since {error}")
         return False
-    LOGGER.info("ops: fused CUDA kernels")
+    _say("ops: fused CUDA kernels, since the tensors are on a GPU")
     return True
+
+
+@torch.compiler.assume_constant_result
+@functools.cache
+def _say(text: str) -> None:
+    """Logs a text once."""
+    LOGGER.info(text)
 
 
 def layout(x: Tensor) -> torch.memory_format:
