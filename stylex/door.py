@@ -58,7 +58,7 @@ def open_door(config_name: str, run: Callable[[dict[str, Any], DictConfig], None
 @contextmanager
 def _shown_log() -> Iterator[None]:
     """Prints what the package logs."""
-    log, handler = logging.getLogger("stylex"), logging.StreamHandler()
+    log, handler = logging.getLogger("stylex"), logging.StreamHandler(sys.stdout)
     level = log.level
     log.setLevel(logging.INFO)
     log.addHandler(handler)
