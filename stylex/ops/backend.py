@@ -18,6 +18,15 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # of the CUDA kernels
 LOGGER = logging.getLogger("stylex.ops")
 
 
+def explicit(impl: Impl, x: Tensor) -> bool:
+    """Whether a registered op that needs no library is to be used: everywhere but on a CPU.
+
+    A CPU gains nothing by it: PyTorch's own convolutions differentiate well there (measured:
+    benchmarks/results).
+    """
+    return impl == "fused" or (impl == "auto" and x.is_cuda)
+
+
 def fused(impl: Impl, x: Tensor) -> bool:
     """Whether the registered op is to be used for `x`, rather than plain PyTorch.
 

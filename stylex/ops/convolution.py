@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylex.ops.backend import Impl, layout
+from stylex.ops.backend import Impl, explicit, layout
 
 FEATURES = Float[Tensor, "b c h w"]
 KERNEL = Float[Tensor, "o i k k"]
@@ -34,8 +34,8 @@ torch.library.define(
 def conv2d(
     x: FEATURES, weight: KERNEL, stride: int = 1, padding: int = 0, impl: Impl = "auto"
 ) -> Float[Tensor, "b o h2 w2"]:
-    """Correlates x with the kernel; `impl=reference` is PyTorch's own, with its own derivatives."""
-    if impl == "reference":
+    """Correlates x with the kernel; see `backend.explicit` for where PyTorch's own op does it."""
+    if not explicit(impl, x):
         return F.conv2d(x, weight, stride=stride, padding=padding)
     return torch.ops.stylex.conv2d(x, weight, stride, padding)
 
@@ -48,7 +48,7 @@ def conv_transpose2d(
     impl: Impl = "auto",
 ) -> Float[Tensor, "b o h2 w2"]:
     """Adjoint of `conv2d`, without output padding; the kernel's first axis is x's channels."""
-    if impl == "reference":
+    if not explicit(impl, x):
         return F.conv_transpose2d(x, weight, stride=stride, padding=padding)
     return torch.ops.stylex.conv_transpose2d(x, weight, stride, padding, [0, 0])
 

@@ -117,9 +117,9 @@ def test_convolutions_are_differentiable_twice_and_equal_pytorchs(
     x = features(layout, 2, 3, 6, 5)
     weight = parameter(*((3, 2) if transposed else (2, 3)), kernel, kernel)
 
-    assert twice_differentiable(lambda x, w: op(x, w, stride, padding), x, weight)
+    assert twice_differentiable(lambda x, w: op(x, w, stride, padding, "fused"), x, weight)
     torch.testing.assert_close(
-        op(x, weight, stride, padding), op(x, weight, stride, padding, "reference")
+        op(x, weight, stride, padding, "fused"), op(x, weight, stride, padding, "reference")
     )
 
 
@@ -197,7 +197,7 @@ class Calls(TorchDispatchMode):
 def test_the_inner_pass_of_a_penalty_computes_no_weight_gradient_and_the_outer_one_does() -> None:
     first, second = parameter(4, 3, 3, 3), parameter(2, 4, 3, 3)
     x = features(torch.contiguous_format, 2, 3, 6, 6)
-    y = conv2d(torch.tanh(conv2d(x, first, 1, 1)), second, 1, 1).sum()
+    y = conv2d(torch.tanh(conv2d(x, first, 1, 1, "fused")), second, 1, 1, "fused").sum()
 
     with Calls() as inner:
         (gx,) = torch.autograd.grad(y, x, create_graph=True)
