@@ -91,14 +91,18 @@ def precision(settings: Mapping[str, Any], device: torch.device) -> Precision:
         name = "bfloat16" if on_cuda else "float32"
     if name not in LOWER:
         raise InputError(f"ops.precision must be auto or one of {tuple(LOWER)}, got '{name}'")
-    last = chosen(settings["channels_last"], on_cuda)
+    if settings["channels_last"] not in (True, False):
+        raise InputError(
+            f"ops.channels_last must be true or false, got '{settings['channels_last']}'"
+        )
+    last = settings["channels_last"]
     coarse = Compute(None, last, settings["impl"])
     return Precision(
         coarse, Compute(LOWER[name], last, settings["impl"]), settings["low_precision_blocks"]
     )
 
 
-def chosen(setting: bool | str, automatic: bool) -> bool:
+def switch(setting: bool | str, automatic: bool) -> bool:
     """A switch that is true, false or auto."""
     if setting not in (True, False, "auto"):
         raise InputError(f"a switch of ops must be true, false or auto, got '{setting}'")

@@ -97,7 +97,7 @@ class Convolution(nn.Module):
             x = upfirdn2d(x, self.taps, padding=(2, 2), impl=compute.impl)
             padding, stride = 0, 2
         scale = self.weight_gain * (gain if self.bias is None else 1.0)
-        weight = (self.weight * scale).to(dtype)
+        weight = compute.arrange((self.weight * scale).to(dtype))
         x = conv2d(x, weight, stride, padding, impl=compute.impl)
         if self.bias is None:
             return _clamped(x, compute.clamp * gain)
@@ -174,10 +174,11 @@ class SynthesisLayer(nn.Module):
         x = modulate(compute.arrange(x), styles, dtype, compute.impl)
         weight = weight.to(dtype)
         if self.up:
-            x = conv_transpose2d(x, weight.transpose(0, 1), stride=2, impl=compute.impl)
+            kernel = compute.arrange(weight.transpose(0, 1))
+            x = conv_transpose2d(x, kernel, stride=2, impl=compute.impl)
             taps = self.taps
         else:
-            x = conv2d(x, weight, padding=1, impl=compute.impl)
+            x = conv2d(x, compute.arrange(weight), padding=1, impl=compute.impl)
         if self.noise and noise is None:
             noise = self.noise_const[None, None]
         return epilogue(

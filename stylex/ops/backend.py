@@ -65,7 +65,7 @@ def available(required: bool) -> bool:
     except build.BuildError as error:
         if required:
             raise
-        _say(f"ops: plain PyTorch on CUDA, which is slower, since {error}")
+        _say(f"ops: plain PyTorch on CUDA, which is slower, since {error}", logging.WARNING)
         return False
     _say("ops: fused CUDA kernels, since the tensors are on a GPU")
     return True
@@ -73,9 +73,9 @@ def available(required: bool) -> bool:
 
 @torch.compiler.assume_constant_result
 @functools.cache
-def _say(text: str) -> None:
+def _say(text: str, level: int = logging.INFO) -> None:
     """Logs a text once."""
-    LOGGER.info(text)
+    LOGGER.log(level, text)
 
 
 def layout(x: Tensor) -> torch.memory_format:

@@ -163,6 +163,7 @@ def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # 
 def _conv2d_derivative(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
     x, weight = ctx.saved_tensors
     stride, padding = ctx.numbers
+    gy = gy.contiguous(memory_format=layout(x))  # the smaller tensor to turn, at a ToRGB layer
     gx = gw = None
     if ctx.needs_input_grad[0]:
         gx = _adjoint(gy, weight, stride, padding, x.shape)
@@ -174,6 +175,7 @@ def _conv2d_derivative(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:  # no
 def _conv_transpose2d_derivative(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
     x, weight = ctx.saved_tensors
     stride, padding, _ = ctx.numbers
+    gy = gy.contiguous(memory_format=layout(x))
     gx = gw = None
     if ctx.needs_input_grad[0]:
         gx = torch.ops.stylex.conv2d(gy, weight, stride, padding)

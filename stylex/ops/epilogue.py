@@ -125,7 +125,9 @@ def _blur_adjoint(x: Tensor, taps: Tensor | None, gain: float) -> Tensor:
 def _mask(y: Tensor, gain: float, clamp: float) -> Tensor:
     """Derivative of the activation at its result: gain, gain · slope, or 0 where it is clamped."""
     slope = torch.where(y > 0, gain, gain * SLOPE).to(at_least_float32(y).dtype)
-    return slope * (y.abs() < torch.tensor(clamp, dtype=y.dtype))
+    if math.isinf(clamp):
+        return slope
+    return slope.masked_fill(y.abs() >= torch.tensor(clamp, dtype=y.dtype), 0.0)
 
 
 @torch.library.impl("stylex::epilogue", "CPU")

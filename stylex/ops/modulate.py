@@ -1,5 +1,6 @@
 """Modulation of a convolution's input: x · s, cast to the type that the convolution runs in.
 
+It is linear in x and in s; its adjoint and its tangent are each other's derivatives.
 Source: Karras et al. 2020 (arXiv:1912.04958), eq. 1, with the style on the input's side.
 """
 
@@ -15,6 +16,10 @@ FEATURES = Float[Tensor, "b c h w"]
 
 torch.library.define("stylex::modulate", "(Tensor x, Tensor s, ScalarType dtype) -> Tensor")
 torch.library.define("stylex::modulate_vjp", "(Tensor gy, Tensor x, Tensor s) -> (Tensor, Tensor)")
+torch.library.define(
+    "stylex::modulate_jvp",
+    "(Tensor vx, Tensor vs, Tensor x, Tensor s, ScalarType dtype) -> Tensor",
+)
 
 
 def modulate(
@@ -49,6 +54,12 @@ def _modulate_vjp(gy: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     return gx, (wide * x).sum(dim=(2, 3)).to(s.dtype)
 
 
+@torch.library.impl("stylex::modulate_jvp", "CPU")
+def _modulate_jvp(vx: Tensor, vs: Tensor, x: Tensor, s: Tensor, dtype: torch.dtype) -> Tensor:
+    y = at_least_float32(vx) * s[:, :, None, None] + x * vs[:, :, None, None]
+    return y.to(dtype).contiguous(memory_format=layout(x))
+
+
 @torch.library.register_fake("stylex::modulate")
 def _modulate_fake(x: Tensor, s: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.empty_like(x, dtype=dtype, memory_format=layout(x))
@@ -57,6 +68,11 @@ def _modulate_fake(x: Tensor, s: Tensor, dtype: torch.dtype) -> Tensor:
 @torch.library.register_fake("stylex::modulate_vjp")
 def _modulate_vjp_fake(gy: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x, memory_format=layout(x)), torch.empty_like(s)
+
+
+@torch.library.register_fake("stylex::modulate_jvp")
+def _modulate_jvp_fake(vx: Tensor, vs: Tensor, x: Tensor, s: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.empty_like(x, dtype=dtype, memory_format=layout(x))
 
 
 def _keep_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ANN401
@@ -76,8 +92,19 @@ def _keep_adjoint(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # no
 
 def _adjoint_derivative(ctx: Any, vx: Tensor, vs: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
     gy, x, s = ctx.saved_tensors
-    ggy = torch.ops.stylex.modulate(vx, s, gy.dtype) + torch.ops.stylex.modulate(x, vs, gy.dtype)
+    ggy = torch.ops.stylex.modulate_jvp(vx, vs, x, s, gy.dtype)
     return ggy, *torch.ops.stylex.modulate_vjp(gy, vx, vs)
+
+
+def _keep_tangent(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
+    ctx.save_for_backward(*inputs[:4])
+
+
+def _tangent_derivative(ctx: Any, c: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    vx, vs, x, s = ctx.saved_tensors
+    by_vx, by_vs = torch.ops.stylex.modulate_vjp(c, x, s)
+    by_x, by_s = torch.ops.stylex.modulate_vjp(c, vx, vs)
+    return by_vx, by_vs, by_x, by_s, None
 
 
 torch.library.register_autograd(
@@ -85,4 +112,7 @@ torch.library.register_autograd(
 )
 torch.library.register_autograd(
     "stylex::modulate_vjp", _adjoint_derivative, setup_context=_keep_adjoint
+)
+torch.library.register_autograd(
+    "stylex::modulate_jvp", _tangent_derivative, setup_context=_keep_tangent
 )

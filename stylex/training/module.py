@@ -17,7 +17,7 @@ from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor
 
-from stylex.gan.compute import chosen, precision, require_ops
+from stylex.gan.compute import precision, require_ops, switch
 from stylex.gan.residual import Discriminator
 from stylex.model import StylEx
 from stylex.training import losses
@@ -90,7 +90,7 @@ class StylExModule(LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for generator with mapping, encoder, discriminator; corrected for lazy phases."""
         settings, model = self.settings, self.model
-        fused = chosen(self.ops["fused_adam"], self.device.type == "cuda")
+        fused = switch(self.ops["fused_adam"], self.device.type == "cuda")
         kinds = (
             ([*model.generator.parameters(), *model.mapping.parameters()], 1.0),
             (list(model.encoder.parameters()), settings["encoder_rate_factor"]),

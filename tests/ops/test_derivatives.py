@@ -155,6 +155,8 @@ def opcheck_cases() -> list[Any]:
             cases.append(("modulate", (made(2, 8, 6, 6), flat(2, 8), other)))
             gy = made(2, 8, 6, 6, dtype=other)
             cases.append(("modulate_vjp", (gy, made(2, 8, 6, 6), flat(2, 8))))
+            moved = (made(2, 8, 6, 6), flat(2, 8), made(2, 8, 6, 6), flat(2, 8))
+            cases.append(("modulate_jvp", (*moved, other)))
         weight = torch.randn(8, 8, 3, 3).to(dtype).requires_grad_()
         cases.append(("conv2d", (made(2, 8, 6, 6), weight, 1, 1)))
         cases.append(("conv_transpose2d", (made(2, 8, 6, 6), weight, 2, 0, [0, 0])))

@@ -6,6 +6,7 @@ bindings are proved by tests/ops/test_cuda.py where there is one.
 
 import ctypes
 import fcntl
+import hashlib
 import itertools
 import shutil
 import subprocess
@@ -82,14 +83,16 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if shutil.which("g++") is None or include is None:
         pytest.skip("needs g++ and CUDA's headers (cuda_fp16.h)")
     shared = tmp_path_factory.getbasetemp().parent  # of all workers of one run
-    library = shared / "kernels.so"
+    sources = [*CSRC.iterdir(), Path(__file__).with_name("emulation.h")]
+    contents = b"".join(path.read_bytes() for path in sorted(sources) if path.is_file())
+    library = shared / f"kernels-{hashlib.sha256(contents).hexdigest()[:16]}.so"
     with (shared / "kernels.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
-            sources = [str(path) for path in sorted(CSRC.glob("*.cu"))]
+            kernels = [str(path) for path in sorted(CSRC.glob("*.cu"))]
             includes = ["-I", str(Path(__file__).parent), "-I", str(include)]
             command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", *includes, "-x", "c++"]
-            subprocess.run([*command, *sources, "-o", str(library)], check=True)
+            subprocess.run([*command, *kernels, "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))
 
 
@@ -107,7 +110,7 @@ def worst(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.double()).abs().max()) / scale
 
 
-SHAPES = ((2, 16, 8, 8), (2, 3, 5, 7), (1, 40, 4, 33), (3, 8, 19, 8))
+SHAPES = ((2, 16, 8, 8), (2, 3, 5, 7), (1, 40, 4, 33), (3, 8, 37, 8), (1, 300, 5, 6))
 EPILOGUES = [
     pytest.param(shape, dtype, layout, *options, id=f"{shape}-{dtype}-{i}-{options}")
     for (i, layout), shape, dtype in itertools.product(enumerate(LAYOUTS), SHAPES, TYPES)
@@ -198,6 +201,11 @@ def test_modulate_kernels_equal_the_composed_op(
     y = torch.empty_like(gy)
     kernels.modulate(grid, *types, *map(pointer, (x, s, y)), None)
     assert worst(y, torch.ops.stylex.modulate(x, s, after)) <= TOLERANCE[after]
+
+    vx, vs, tangent = features(shape, before, layout), torch.randn(shape[:2]), torch.empty_like(gy)
+    kernels.modulate_jvp(grid, *types, *map(pointer, (vx, vs, x, s, tangent)), None)
+    expected = torch.ops.stylex.modulate_jvp(vx, vs, x, s, after)
+    assert worst(tangent, expected) <= TOLERANCE[after]
 
     gx = torch.empty_like(x)
     partials = torch.full((kernels.modulate_partials(grid, *types), *shape[:2]), torch.nan)

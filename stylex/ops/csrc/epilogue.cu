@@ -28,18 +28,19 @@ struct Blur {
   }
 };
 
-// One input row, blurred along the columns around a place; `source` reads an element's vector.
+// One input row, blurred along the columns around a place. `source` reads an element's vector, zeros
+// where there is none, and is told which element lies at the place itself.
 template <int TAPS, int V, typename Source>
 __device__ inline void blur_row(
     const Blur<TAPS>& blur, const Source& source, const Place& at, int row, float (&to)[V]) {
   clear(to);
-  if (row < 0 || row >= source.height) return;
+  const bool row_there = row >= 0 && row < source.height;
 #pragma unroll
   for (int k = 0; k < TAPS; ++k) {
     const int column = at.column + k - blur.before;
-    if (column < 0 || column >= source.width) continue;
+    const bool there = row_there && column >= 0 && column < source.width;
     float values[V];
-    source(at, row, column, k == blur.before, values);
+    source(at, row, column, there, k == blur.before, values);
 #pragma unroll
     for (int i = 0; i < V; ++i) to[i] += TAPS == 1 ? values[i] : blur.tap[k] * values[i];
   }
@@ -95,17 +96,27 @@ __device__ inline void noise_at(
 
 // Derivative of the activation at an output: gain, gain * slope, or 0 where it is clamped.
 template <typename T>
-__device__ inline float mask(const Epilogue& call, float y) {
-  if (fabsf(y) >= to_float(from_float<T>(call.clamp))) return 0.f;
-  return y > 0.f ? call.gain : call.gain * call.slope;
-}
+struct Mask {
+  float above, below, limit;
+  bool clamps;
+  __device__ explicit Mask(const Epilogue& call)
+      : above(call.gain),
+        below(call.gain * call.slope),
+        limit(to_float(from_float<T>(call.clamp))),
+        clamps(call.clamp < 3e38f) {}
+  __device__ float operator()(float y) const {
+    const float slope = y > 0.f ? above : below;
+    return clamps && fabsf(y) >= limit ? 0.f : slope;
+  }
+};
 
 template <typename T, bool LAST, int V, int TAPS>
 struct Plain {  // reads x
   const T* x;
   int channels, height, width;
-  __device__ void operator()(const Place& at, int row, int column, bool, float (&to)[V]) const {
-    read<V>(x + element<LAST>(at, channels, height, width, row, column), to);
+  __device__ void operator()(
+      const Place& at, int row, int column, bool there, bool, float (&to)[V]) const {
+    read_if<V>(there, x + element<LAST>(at, channels, height, width, row, column), to);
   }
 };
 
@@ -142,14 +153,14 @@ struct Tangent {
   const T *vx, *x;
   const float *scale, *v_scale;
   int channels, height, width;
-  __device__ void operator()(const Place& at, int row, int column, bool, float (&to)[V]) const {
+  __device__ void operator()(
+      const Place& at, int row, int column, bool there, bool, float (&to)[V]) const {
     const long long first = element<LAST>(at, channels, height, width, row, column);
-    read<V>(vx + first, to);
+    float values[V];
+    read_if<V>(there, vx + first, to);
+    read_if<V>(there && x, x + first, values);
 #pragma unroll
     for (int i = 0; i < V; ++i) to[i] *= scale[i];
-    if (!x) return;
-    float values[V];
-    read<V>(x + first, values);
 #pragma unroll
     for (int i = 0; i < V; ++i) to[i] += values[i] * v_scale[i];
   }
@@ -168,6 +179,7 @@ __global__ void tangent(Walk<LAST, V> walk, Epilogue call, const T* vx, const T*
   parameter<LAST, V>(v_bias, at, 0, 0.f, shift);
   const float loudness = call.noise && v_strength ? *v_strength : 0.f;
   const Blur<TAPS> blur(call.taps, call.blur_gain, false);
+  const Mask<T> mask(call);
   const Tangent<T, LAST, V, TAPS> source{vx, v_demodulation ? x : nullptr, scale, v_scale,
                                          grid.channels, grid.height + (TAPS > 1),
                                          grid.width + (TAPS > 1)};
@@ -179,7 +191,7 @@ __global__ void tangent(Walk<LAST, V> walk, Epilogue call, const T* vx, const T*
     read<V>(y + first, outputs);
 #pragma unroll
     for (int i = 0; i < V; ++i)
-      values[i] = mask<T>(call, outputs[i]) * (values[i] + shift[i] + loudness * noise[i]);
+      values[i] = mask(outputs[i]) * (values[i] + shift[i] + loudness * noise[i]);
     write<V>(result + first, values);
   });
 }
@@ -188,17 +200,19 @@ __global__ void tangent(Walk<LAST, V> walk, Epilogue call, const T* vx, const T*
 template <typename T, bool LAST, int V, int TAPS>
 struct Masked {
   const Epilogue& call;
+  const Mask<T> mask;
   const T *gy, *y;
   float (&bias)[V], (&strength)[V];
   int height, width;
-  __device__ void operator()(const Place& at, int row, int column, bool centre, float (&to)[V]) const {
+  __device__ void operator()(
+      const Place& at, int row, int column, bool there, bool centre, float (&to)[V]) const {
     const long long first = element<LAST>(at, call.grid.channels, height, width, row, column);
     float outputs[V];
-    read<V>(gy + first, to);
-    read<V>(y + first, outputs);
+    read_if<V>(there, gy + first, to);
+    read_if<V>(there, y + first, outputs);
 #pragma unroll
-    for (int i = 0; i < V; ++i) to[i] *= mask<T>(call, outputs[i]);
-    if (!centre || row < at.first_row || row >= at.last_row) return;
+    for (int i = 0; i < V; ++i) to[i] *= mask(outputs[i]);
+    if (!centre || !there || row < at.first_row || row >= at.last_row) return;
     float noise[V];
     noise_at<LAST, V>(call, at, row, column, noise);
 #pragma unroll
@@ -222,7 +236,7 @@ __global__ void adjoint(Walk<LAST, V> walk, Epilogue call, int partials_each, co
     float scale[V];
     parameter<LAST, V>(call.demodulation, at, grid.channels, 1.f, scale);
     const Blur<TAPS> blur(call.taps, call.blur_gain, true);
-    const Masked<T, LAST, V, TAPS> source{call, gy, y, bias, strength,
+    const Masked<T, LAST, V, TAPS> source{call, Mask<T>(call), gy, y, bias, strength,
                                           call.grid.height, call.grid.width};
     walk_rows<TAPS, V>(blur, source, at, [&](int row, float(&values)[V]) {
       const long long first =
@@ -240,9 +254,9 @@ __global__ void adjoint(Walk<LAST, V> walk, Epilogue call, int partials_each, co
   }
   const long long quantity =
       static_cast<long long>(partials_each) * grid.batch * grid.channels;
-  block_sum<LAST, V>(walk, at, demodulation, partials);
+  if (x) block_sum<LAST, V>(walk, at, demodulation, partials);
   block_sum<LAST, V>(walk, at, bias, partials + quantity);
-  block_sum<LAST, V>(walk, at, strength, partials + 2 * quantity);
+  if (call.noise) block_sum<LAST, V>(walk, at, strength, partials + 2 * quantity);
 }
 
 Grid input_grid(const Epilogue& call) {
@@ -272,7 +286,17 @@ void dispatch(const Epilogue& call, bool allowed, Run run) {
   });
 }
 
-int rows_each(const Epilogue& call) { return call.taps ? kBlurRows : kPlainRows; }
+// The walk of a result's grid, and that of the adjoint, which leaves sums.
+template <bool LAST, int V, int TAPS>
+Walk<LAST, V> walk_of(const Epilogue& call) {
+  return TAPS > 1 ? Walk<LAST, V>(call.grid, kBlurRows, kFilterLanes)
+                  : Walk<LAST, V>(call.grid, kPlainRows);
+}
+template <bool LAST, int V, int TAPS>
+Walk<LAST, V> adjoint_walk(const Epilogue& call) {
+  return TAPS > 1 ? Walk<LAST, V>(input_grid(call), kBlurRows, kFilterLanes)
+                  : Walk<LAST, V>::summing(input_grid(call));
+}
 
 }  // namespace
 }  // namespace stylex
@@ -283,7 +307,7 @@ void epilogue(const Epilogue* call, const void* x, const float* bias, const floa
               void* y, cudaStream_t stream) {
   dispatch(*call, aligned(x) && aligned(y), [&](auto type, auto last, auto v, auto taps) {
     using T = decltype(type);
-    const Walk<last(), v()> walk(call->grid, rows_each(*call));
+    const auto walk = walk_of<last(), v(), taps()>(*call);
     launch(forward<T, last(), v(), taps()>, walk.blocks(), walk.block(), stream, walk, *call,
            static_cast<const T*>(x), bias, strength, static_cast<T*>(y));
   });
@@ -295,7 +319,7 @@ void epilogue_jvp(const Epilogue* call, const void* vx, const void* x, const voi
   const bool allowed = aligned(vx) && aligned(x) && aligned(y) && aligned(result);
   dispatch(*call, allowed, [&](auto type, auto last, auto v, auto taps) {
     using T = decltype(type);
-    const Walk<last(), v()> walk(call->grid, rows_each(*call));
+    const auto walk = walk_of<last(), v(), taps()>(*call);
     launch(tangent<T, last(), v(), taps()>, walk.blocks(), walk.block(), stream, walk, *call,
            static_cast<const T*>(vx), static_cast<const T*>(x), static_cast<const T*>(y),
            v_demodulation, v_bias, v_strength, static_cast<T*>(result));
@@ -307,7 +331,7 @@ void epilogue_vjp(const Epilogue* call, const void* gy, const void* y, const voi
   // The vectors allowed must be those that epilogue_partials counted on: bindings.cpp checks.
   dispatch(*call, true, [&](auto type, auto last, auto v, auto taps) {
     using T = decltype(type);
-    const Walk<last(), v()> walk(input_grid(*call), rows_each(*call));
+    const auto walk = adjoint_walk<last(), v(), taps()>(*call);
     launch(adjoint<T, last(), v(), taps()>, walk.blocks(), walk.block(), stream, walk, *call,
            walk.partials(), static_cast<const T*>(gy), static_cast<const T*>(y),
            static_cast<const T*>(x), static_cast<T*>(gx), partials);
@@ -316,8 +340,8 @@ void epilogue_vjp(const Epilogue* call, const void* gy, const void* y, const voi
 
 int epilogue_partials(const Epilogue* call) {
   int found = 0;
-  dispatch(*call, true, [&](auto, auto last, auto v, auto) {
-    found = Walk<last(), v()>(input_grid(*call), rows_each(*call)).partials();
+  dispatch(*call, true, [&](auto, auto last, auto v, auto taps) {
+    found = adjoint_walk<last(), v(), taps()>(*call).partials();
   });
   return found;
 }

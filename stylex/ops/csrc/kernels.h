@@ -48,6 +48,10 @@ void epilogue_jvp(const Epilogue* call, const void* vx, const void* x, const voi
 void modulate(Grid grid, int from, int to, const void* x, const float* s, void* result,
               cudaStream_t stream);
 
+// result = vx * s + x * vs, vx and x of type `from`, result of type `to`.
+void modulate_jvp(Grid grid, int from, int to, const void* vx, const float* vs, const void* x,
+                  const float* s, void* result, cudaStream_t stream);
+
 // gx = gy * s of type `from`, and partial sums [modulate_partials, n, c] of gy * x; gy of type `to`.
 void modulate_vjp(Grid grid, int from, int to, const void* gy, const void* x, const float* s,
                   void* gx, float* partials, cudaStream_t stream);

@@ -4,7 +4,10 @@
 namespace stylex {
 namespace {
 
-constexpr int kWalkRows = 16;  // rows that a thread of the four-tap kernel walks
+constexpr int kWalkRows = 16;  // rows that a thread of a four-tap kernel walks
+
+// Floor of a / b, for positive b.
+__device__ inline int floor_div(int a, int b) { return (a >= 0 ? a : a - b + 1) / b; }
 
 // Four taps per axis, no zero insertion: every input row is filtered along its columns once and
 // kept in registers for the output rows that need it.
@@ -56,36 +59,80 @@ __global__ void four_taps(Walk<LAST, V> walk, Upfirdn2d call, const T* x, T* y) 
   }
 }
 
-// Floor of a / b, for positive b.
-__device__ inline int floor_div(int a, int b) { return (a >= 0 ? a : a - b + 1) / b; }
+// Four taps per axis, one zero inserted after every sample: two of them meet a sample on each axis.
+// A filtered input row serves four output rows; two are kept in registers.
+template <typename T, bool LAST, int V>
+__global__ void four_taps_up(Walk<LAST, V> walk, Upfirdn2d call, const T* x, T* y) {
+  const Place at = walk.place();
+  if (!at.live) return;
+  const Grid& grid = walk.grid;
+  const int left = at.column - call.before_x;  // in upsampled columns
+  const int first_column = -floor_div(-left, 2);
+  const int phase = first_column * 2 - left;  // tap of the first sample: 0 or 1
+  float tap[4], near[2];
+#pragma unroll
+  for (int k = 0; k < 4; ++k) tap[k] = call.filter[call.flip ? 3 - k : k];
+  near[0] = phase ? tap[1] : tap[0];
+  near[1] = phase ? tap[3] : tap[2];
 
-// Any filter and factors; TAPS and UP, where not 0, are known when compiling. Only the taps that
-// meet a sample, not an inserted zero, are visited.
-template <typename T, bool LAST, int V, int TAPS, int UP>
+  auto filtered_row = [&](int row, float(&to)[V]) {
+    clear(to);
+    const bool row_there = row >= 0 && row < call.input.height;
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      const int column = first_column + k;
+      float values[V];
+      read_if<V>(row_there && column >= 0 && column < call.input.width,
+                 x + element<LAST>(at, grid.channels, call.input.height, call.input.width, row, column),
+                 values);
+#pragma unroll
+      for (int i = 0; i < V; ++i) to[i] += near[k] * values[i];
+    }
+  };
+
+  float above[V], below[V];
+  int from = -floor_div(-(at.first_row - call.before_y), 2);  // input row in `above`
+  filtered_row(from, above);
+  filtered_row(from + 1, below);
+  for (int row = at.first_row; row < at.last_row; ++row) {
+    const int top = row - call.before_y, wanted = -floor_div(-top, 2);
+    if (wanted != from) {
+      from = wanted;
+#pragma unroll
+      for (int i = 0; i < V; ++i) above[i] = below[i];
+      filtered_row(from + 1, below);
+    }
+    const bool odd = from * 2 != top;
+    const float first = (odd ? tap[1] : tap[0]) * call.gain;
+    const float second = (odd ? tap[3] : tap[2]) * call.gain;
+    float sum[V];
+#pragma unroll
+    for (int i = 0; i < V; ++i) sum[i] = first * above[i] + second * below[i];
+    write<V>(y + element<LAST>(at, grid.channels, grid.height, grid.width, row, at.column), sum);
+  }
+}
+
+// Any filter and factors. Only the taps that meet a sample, not an inserted zero, are visited.
+template <typename T, bool LAST, int V>
 __global__ void any_taps(Walk<LAST, V> walk, Upfirdn2d call, const T* x, T* y) {
   const Place at = walk.place();
   if (!at.live) return;
   const Grid& grid = walk.grid;
-  const int up_y = UP ? UP : call.up_y, up_x = UP ? UP : call.up_x;
-  const int taps_y = TAPS ? TAPS : call.taps_y, taps_x = TAPS ? TAPS : call.taps_x;
   const int left = at.column * call.down_x - call.before_x;  // in upsampled columns
-  const int first_column = -floor_div(-left, up_x);          // first sample at or after it
+  const int first_column = -floor_div(-left, call.up_x);     // first sample at or after it
   for (int row = at.first_row; row < at.last_row; ++row) {
     const int top = row * call.down_y - call.before_y;
-    const int first_row = -floor_div(-top, up_y);
+    const int first_row = -floor_div(-top, call.up_y);
     float sum[V];
     clear(sum);
-#pragma unroll
-    for (int j = 0; j < (taps_y + up_y - 1) / up_y; ++j) {
-      const int from = first_row + j, ky = from * up_y - top;
-      if (ky >= taps_y || from < 0 || from >= call.input.height) continue;
-#pragma unroll
-      for (int i = 0; i < (taps_x + up_x - 1) / up_x; ++i) {
-        const int column = first_column + i, kx = column * up_x - left;
-        if (kx >= taps_x || column < 0 || column >= call.input.width) continue;
-        const int a = call.flip ? taps_y - 1 - ky : ky, b = call.flip ? taps_x - 1 - kx : kx;
+    for (int from = first_row; from * call.up_y - top < call.taps_y; ++from) {
+      if (from < 0 || from >= call.input.height) continue;
+      const int ky = from * call.up_y - top, a = call.flip ? call.taps_y - 1 - ky : ky;
+      for (int column = first_column; column * call.up_x - left < call.taps_x; ++column) {
+        if (column < 0 || column >= call.input.width) continue;
+        const int kx = column * call.up_x - left, b = call.flip ? call.taps_x - 1 - kx : kx;
         const float weight =
-            call.separable ? call.filter[a] * call.filter[b] : call.filter[a * taps_x + b];
+            call.separable ? call.filter[a] * call.filter[b] : call.filter[a * call.taps_x + b];
         float values[V];
         read<V>(x + element<LAST>(at, grid.channels, call.input.height, call.input.width, from, column),
                 values);
@@ -109,16 +156,17 @@ void run(const Upfirdn2d& call, const void* from, void* to, cudaStream_t stream)
   const bool four = call.separable && call.taps_x == 4;
   const bool same_up = call.up_y == call.up_x, same_down = call.down_y == call.down_x;
   const int up = same_up ? call.up_x : 0, down = same_down ? call.down_x : 0;
-  const Walk<LAST, V> walk(grid, four && up == 1 ? kWalkRows : 1);
+  const bool walks = four && ((up == 1 && (down == 1 || down == 2)) || (up == 2 && down == 1));
+  const Walk<LAST, V> walk(grid, walks ? kWalkRows : 1, kFilterLanes);
   const dim3 blocks = walk.blocks(), block = walk.block();
   if (four && up == 1 && down == 1)
     launch(four_taps<T, LAST, V, 1>, blocks, block, stream, walk, call, x, y);
   else if (four && up == 1 && down == 2)
     launch(four_taps<T, LAST, V, 2>, blocks, block, stream, walk, call, x, y);
-  else if (four && up == 2)
-    launch(any_taps<T, LAST, V, 4, 2>, blocks, block, stream, walk, call, x, y);
+  else if (walks)
+    launch(four_taps_up<T, LAST, V>, blocks, block, stream, walk, call, x, y);
   else
-    launch(any_taps<T, LAST, V, 0, 0>, blocks, block, stream, walk, call, x, y);
+    launch(any_taps<T, LAST, V>, blocks, block, stream, walk, call, x, y);
 }
 
 }  // namespace

@@ -23,6 +23,8 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, cudaStream_t stream, A.
 namespace stylex {
 
 constexpr int kThreads = 128;
+constexpr int kFullGpu = 1024;   // blocks that keep a large GPU busy
+constexpr int kFilterLanes = 8;  // vectors per block of a filter: 128 bytes, the rest for columns
 
 template <typename T, int V>
 struct alignas(sizeof(T) * V < 16 ? sizeof(T) * V : 16) Vector {
@@ -42,6 +44,17 @@ template <> __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float valu
 template <int V, typename T>
 __device__ inline void read(const T* from, float (&to)[V]) {
   const Vector<T, V> vector = *reinterpret_cast<const Vector<T, V>*>(from);
+#pragma unroll
+  for (int i = 0; i < V; ++i) to[i] = to_float(vector.at[i]);
+}
+
+// As `read`, but zeros where there is nothing: a predicate, not a branch, so that loads can overlap.
+template <int V, typename T>
+__device__ inline void read_if(bool there, const T* from, float (&to)[V]) {
+  Vector<T, V> vector;
+#pragma unroll
+  for (int i = 0; i < V; ++i) vector.at[i] = from_float<T>(0.f);
+  if (there) vector = *reinterpret_cast<const Vector<T, V>*>(from);
 #pragma unroll
   for (int i = 0; i < V; ++i) to[i] = to_float(vector.at[i]);
 }
@@ -74,15 +87,26 @@ template <bool LAST, int V>
 struct Walk {
   Grid grid;
   int rows;        // that each thread walks
+  int most_lanes;  // neighbouring vectors per block: fewer leave room for neighbouring columns
   int lane_tiles;  // blocks along the vectors' axis
 
-  Walk(Grid over, int rows_each) : grid(over), rows(rows_each) {
+  Walk(Grid over, int rows_each, int lanes_at_most = 32)
+      : grid(over), rows(rows_each), most_lanes(lanes_at_most) {
     lane_tiles = ceil_div((LAST ? grid.channels : grid.width) / V, lanes());
+  }
+  // For a walk that leaves partial sums: long, so that they are few, while blocks fill a GPU.
+  static Walk summing(Grid over) {
+    Walk walk(over, 16);
+    for (; walk.rows > 4; walk.rows /= 2) {
+      const dim3 all = walk.blocks();
+      if (static_cast<long long>(all.x) * all.y * all.z >= kFullGpu) break;
+    }
+    return walk;
   }
   int lanes() const {
     const int vectors = (LAST ? grid.channels : grid.width) / V;
     int found = 1;
-    while (found < vectors && found < 32) found *= 2;
+    while (found < vectors && found < most_lanes) found *= 2;
     return found;
   }
   dim3 block() const { return dim3(lanes(), kThreads / lanes()); }
@@ -127,24 +151,24 @@ template <bool LAST, int V>
 __device__ inline void block_sum(
     const Walk<LAST, V>& walk, const Place& at, const float (&mine)[V], float* partials) {
   constexpr int kWide = LAST ? V : 1;
-  __shared__ float sums[kThreads][kWide];
+  __shared__ float sums[kWide][kThreads];  // no bank conflicts
   const int thread = threadIdx.y * blockDim.x + threadIdx.x;
   __syncthreads();  // before an earlier call's sums are overwritten
   if (LAST) {
 #pragma unroll
-    for (int i = 0; i < V; ++i) sums[thread][i % kWide] = mine[i];
+    for (int i = 0; i < V; ++i) sums[i % kWide][thread] = mine[i];
   } else {
     float all = 0.f;
 #pragma unroll
     for (int i = 0; i < V; ++i) all += mine[i];
-    sums[thread][0] = all;
+    sums[0][thread] = all;
   }
   __syncthreads();
   const int least = LAST ? blockDim.x : 1;
   for (int half = kThreads / 2; half >= least; half /= 2) {
     if (thread < half)
 #pragma unroll
-      for (int i = 0; i < kWide; ++i) sums[thread][i] += sums[thread + half][i];
+      for (int i = 0; i < kWide; ++i) sums[i][thread] += sums[i][thread + half];
     __syncthreads();
   }
   if (thread >= least || at.channel >= walk.grid.channels) return;
@@ -152,7 +176,7 @@ __device__ inline void block_sum(
               (static_cast<long long>(at.tile) * walk.grid.batch + at.sample) * walk.grid.channels +
               at.channel;
 #pragma unroll
-  for (int i = 0; i < kWide; ++i) to[i] = sums[thread][i];
+  for (int i = 0; i < kWide; ++i) to[i] = sums[i][thread];
 }
 
 // Whether a pointer may be read 16 bytes at a time.
