@@ -257,12 +257,12 @@ def test_aims_are_met_or_missed_by_the_worst_row_and_unmeasured_without_one() ->
 
     assert {name: row["met"] for name, row in found.items()} == {
         "CUDA tests that fail": True,
-        "epilogue, modulate": False,
+        "epilogue, modulate, forward": False,
         "fused ops": True,
         "s/kimg without augmentation": True,
         "path length": True,
         "R1": False,
     }
-    assert found["epilogue, modulate"]["found"].startswith("0.7 (modulate, forward, 1x1")
-    assert found["epilogue, modulate"]["found"].endswith("1 of 2 reach it")
+    assert found["epilogue, modulate, forward"]["found"].startswith("0.7 (modulate, forward, 1x1")
+    assert found["epilogue, modulate, forward"]["found"].endswith("1 of 2 reach it")
     assert {row["met"] for row in aims({})} == {None}
