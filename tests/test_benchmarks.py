@@ -46,9 +46,8 @@ def test_the_ops_benchmark_times_each_op_three_times_over_and_writes_what_it_pri
     }
     for row in rows:
         assert row["fault"] is None
-        assert row["times_reference"] == pytest.approx(
-            row["reference_ms"] / row["fused_ms"], rel=1e-3
-        )
+        ratio = row["reference_ms"] / row["fused_ms"]  # of figures rounded to four digits, thrice
+        assert row["times_reference"] == pytest.approx(ratio, rel=1.5e-3)
         rate = "gflop_per_s" if row["op"].startswith("convolution") else "gb_per_s"
         assert row[rate] > 0
     printed = capsys.readouterr().out
