@@ -123,7 +123,12 @@ def modulate_calls(
         features(shape, after, layout),
         torch.randn(shape[:2]),
     )
-    return {"modulate": (x, s, after), "modulate_vjp": (gy, x, s)}
+    vx, vs = features(shape, before, layout), torch.randn(tuple(shape[:2]))
+    return {
+        "modulate": (x, s, after),
+        "modulate_vjp": (gy, x, s),
+        "modulate_jvp": (vx, vs, x, s, after),
+    }
 
 
 def resampling_call(
