@@ -1,9 +1,9 @@
 """How a network's blocks compute: type, memory format, clamp, op implementation.
 
 No weight depends on it; a model trained one way runs the other.
-Source: Karras et al. 2020 (arXiv:2006.06676), appendix F: low precision in the finest blocks alone;
-    images, sums of ToRGB layers, mapping, affine layers, demodulation and the last layers of the
-    discriminator stay float32, and so do all parameters.
+Source: StyleGAN2-ADA (Karras et al. 2020, arXiv:2006.06676) and its released recipe: low precision
+    in the finest blocks alone; images, sums of ToRGB layers, mapping, affine layers, demodulation
+    and the discriminator's last layers stay float32, and so do all parameters.
 """
 
 import math
@@ -103,7 +103,11 @@ def precision(settings: Mapping[str, Any], device: torch.device) -> Precision:
 
 
 def switch(setting: bool | str, automatic: bool) -> bool:
-    """A switch that is true, false or auto."""
+    """A switch that is true, false or auto.
+
+    Raises:
+        InputError: If it is anything else.
+    """
     if setting not in (True, False, "auto"):
         raise InputError(f"a switch of ops must be true, false or auto, got '{setting}'")
     return automatic if setting == "auto" else bool(setting)

@@ -19,10 +19,9 @@ LOGGER = logging.getLogger("stylex.ops")
 
 
 def explicit(impl: Impl, x: Tensor) -> bool:
-    """Whether a registered op that needs no library is to be used: everywhere but on a CPU.
+    """Whether a registered op that needs no library is to be used: `auto` says not on a CPU.
 
-    A CPU gains nothing by it: PyTorch's own convolutions differentiate well there (measured:
-    benchmarks/results).
+    There it costs more in the main phases than it saves in the penalties (benchmarks/results).
     """
     return impl == "fused" or (impl == "auto" and x.is_cuda)
 

@@ -217,14 +217,8 @@ def _epilogue_vjp_fake(
 
 
 @torch.library.register_fake("stylex::epilogue_jvp")
-def _epilogue_jvp_fake(
-    vx: Tensor,
-    v_demodulation: Tensor | None,
-    v_bias: Tensor | None,
-    v_strength: Tensor | None,
-    y: Tensor,
-    *rest: Any,  # noqa: ANN401
-) -> Tensor:
+def _epilogue_jvp_fake(vx: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401
+    y = rest[3]
     return torch.empty_like(y, memory_format=layout(y))
 
 

@@ -91,15 +91,12 @@ class StylExModule(LightningModule):
         """Adam for generator with mapping, encoder, discriminator; corrected for lazy phases."""
         settings, model = self.settings, self.model
         fused = switch(self.ops["fused_adam"], self.device.type == "cuda")
-        kinds = (
-            ([*model.generator.parameters(), *model.mapping.parameters()], 1.0),
-            (list(model.encoder.parameters()), settings["encoder_rate_factor"]),
-            (list(self.discriminator.parameters()), 1.0),
-        )
-        intervals = (settings["path_length_interval"], None, settings["r1_interval"])
+        generator = [*model.generator.parameters(), *model.mapping.parameters()]
+        encoder, judge = list(model.encoder.parameters()), list(self.discriminator.parameters())
         return [
-            adam(parameters, settings, factor, interval, fused)
-            for (parameters, factor), interval in zip(kinds, intervals, strict=True)
+            adam(generator, settings, 1.0, settings["path_length_interval"], fused),
+            adam(encoder, settings, settings["encoder_rate_factor"], None, fused),
+            adam(judge, settings, 1.0, settings["r1_interval"], fused),
         ]
 
     def on_fit_start(self) -> None:

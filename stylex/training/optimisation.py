@@ -71,7 +71,7 @@ def _make_finite(gradients: list[Tensor]) -> Tensor:
     """Replaces what is no number by 0 and what is infinite by ±1e5; counts the tensors with such.
 
     Low precision runs without a loss scale: an overflow must not end a run, and must be seen.
-    Source: Karras et al. 2020 (arXiv:2006.06676), appendix F.
+    Source: StyleGAN2-ADA's released recipe (Karras et al. 2020, arXiv:2006.06676).
     """
     largest = torch.stack(torch._foreach_norm(gradients, torch.inf))
     for gradient in gradients:
