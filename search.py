@@ -1,6 +1,7 @@
 """Door 2: a checkpoint and images → attributes, pictures, report; `--help` lists every key."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from stylex.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stylex.data.datasets import ImageSet
     from stylex.model import StylEx
-    from stylex.search.results import Explanation
+    from stylex.search.crew import Crew, Member
+    from stylex.search.results import Explanation, Settings
 
 
 def search(config: dict[str, Any], raw: DictConfig) -> None:
@@ -26,55 +29,100 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     check_writable(folder)
     check_classes(config, read_config(checkpoint)["class_names"])
 
+    from stylex.search.crew import assembled, place
+    from stylex.search.results import Settings
+
+    settings = dict(config["search"])
+    computing = {name: settings.pop(name) for name in ("batch_size", "autocast")}
+    chosen = Settings.of({**settings, "selector": config["selector"], "seed": config["seed"]})
+    with assembled(place(os.environ)) as crew:
+        crew.member, data = prepare(config, raw, checkpoint, computing, crew)
+        if not crew.leads:
+            crew.serve()
+            return
+        try:
+            lead(crew, data, config, chosen, checkpoint, folder)
+        finally:
+            crew.dismiss()
+
+
+def prepare(
+    config: dict[str, Any],
+    raw: DictConfig,
+    checkpoint: Path,
+    computing: dict[str, Any],
+    crew: "Crew",
+) -> "tuple[Member, ImageSet]":
+    """What every process holds: the model on its device, and the images."""
     import torch
     from hydra.utils import instantiate
 
     from stylex.classifier.frozen import build_classifier
-    from stylex.gan.compute import precision
+    from stylex.gan.compute import lower_type, precision
     from stylex.model import load
-    from stylex.report.report import write_report
-    from stylex.search.explanation import explain
+    from stylex.search.crew import Member
 
     if config["cpu_threads"] is not None:
         torch.set_num_threads(config["cpu_threads"])
-    device = choose_device(config["device"])
+    ops = config["ops"]
+    device = choose_device(config["device"], crew.place.local_rank)
     model = load(checkpoint)
     if "classifier" in config:
         model.classifier = build_classifier(config["classifier"], model.class_names)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = config["ops"]["tf32"]
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = ops["tf32"]
     model = model.to(device)
     for network in (model.encoder, model.generator):
-        network.set_precision(precision(config["ops"], torch.device(device)))
+        network.set_precision(precision(ops, torch.device(device)))
     data = instantiate(raw.data, split=config["split"])
     check_fit(model, data, checkpoint)
-    made_by = {"data": data.fingerprint}
-    num_coordinates = len(model.generator.layout.searched(config["search"]["torgb"]))
-    most = config["search"]["num_images"]
-    what = "one image" if config["image"] is not None else f"at most {most} of them a class"
+    computing |= {
+        "autocast": lower_type("search.autocast", computing["autocast"]),
+        "channels_last": ops["channels_last"],
+        "compile": ops["compile"],
+    }
+    images, _ = data.batch(range(len(data)))
+    return Member(model, images, computing, Bars() if crew.leads else quiet), data
+
+
+def lead(
+    crew: "Crew",
+    data: "ImageSet",
+    config: dict[str, Any],
+    settings: "Settings",
+    checkpoint: Path,
+    folder: Path,
+) -> None:
+    """The first process's work."""
+    from stylex.model import load_discriminator
+    from stylex.report.report import write_report
+    from stylex.search.explanation import explain_together
+    from stylex.search.results import write_explanation
+
+    model = crew.member.model
+    judge = None
+    if config["discriminator"]:
+        judge = load_discriminator(checkpoint).to(model.generator.const.device)
+    num_coordinates = len(model.generator.layout.searched(settings.torgb))
+    what = "one image" if config["image"] is not None else f"at most {settings.num_images} a class"
     say(
         f"{len(data)} images of '{config['split']}' give the extremes of {num_coordinates} style "
         f"coordinates; {what} explained (search.num_images)"
     )
-    images, labels = data.batch(range(len(data)))
-    settings = dict(config["search"])
-    wanted = settings.pop("num_attributes")
-    found = explain(
-        model,
-        images.to(device),
+    made_by = {"data": data.fingerprint}
+    found, facts = explain_together(
+        crew,
         config["target"],
         config["source"],
         config["image"],
-        wanted,
-        **settings,
-        selector=config["selector"],
-        seed=config["seed"],
-        output_dir=folder,
-        made_by=made_by,
-        progress=track,
+        settings,
+        folder,
+        made_by,
+        judge,
     )
-    write_metrics(model, images, labels, found, wanted, folder)
+    write_explanation(found, folder, settings, facts)
+    write_metrics(model, crew.member.images, data.labels, found, settings.num_attributes, folder)
     write_provenance(model, config, made_by, folder)
-    write_report(folder, progress=track)
+    write_report(folder, progress=crew.member.progress)
     print_table(found, folder)
 
 
@@ -115,15 +163,17 @@ def check_fit(model: "StylEx", data: Any, checkpoint: Path) -> None:  # noqa: AN
         )
 
 
-def choose_device(name: str) -> str:
-    """The device to compute on."""
+def choose_device(name: str, local_rank: int) -> str:
+    """The device to compute on: on CUDA the one of this process's rank on its computer."""
     import torch
 
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"device must be auto, cpu or cuda, got '{name}'")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device=cuda needs a GPU that torch can use, got none; give device=cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    if name == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{local_rank % torch.cuda.device_count()}"
 
 
 def write_metrics(
@@ -176,11 +226,29 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def track(items: Iterable[Any], what: str) -> Iterable[Any]:
-    """A progress bar with the time left."""
-    from rich.progress import track as bar
+def quiet(items: Iterable[Any], _what: str) -> Iterable[Any]:
+    """No progress bar."""
+    return items
 
-    return bar(list(items), what.ljust(12))
+
+class Bars:
+    """Progress bars with the time left; a loop inside a shown one shows none of its own."""
+
+    def __init__(self) -> None:
+        self.shown = False
+
+    def __call__(self, items: Iterable[Any], what: str) -> Iterator[Any]:
+        """Wraps a loop."""
+        from rich.progress import track as bar
+
+        if self.shown:
+            yield from items
+            return
+        self.shown = True
+        try:
+            yield from bar(list(items), what.ljust(12))
+        finally:
+            self.shown = False
 
 
 def print_table(found: "Explanation", folder: Path) -> None:

@@ -41,7 +41,7 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
     from stylex.classifier.frozen import build_classifier
     from stylex.evaluation.fidelity import fidelity, reconstruct
     from stylex.gan.transfer import start
-    from stylex.model import build_discriminator, build_model
+    from stylex.model import build_discriminator, build_model, save_discriminator
     from stylex.training.callbacks import STATE_FILE, Pictures, Validation
     from stylex.training.module import StylExModule
 
@@ -79,6 +79,7 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
             target,
             {key: config[key] for key in ("data", "classifier", "model", "training", "seed")},
         )
+        save_discriminator(module.discriminator, target)
 
     facts = {
         "classifier": classifier.fingerprint(),

@@ -33,7 +33,7 @@ MODEL_FILE, CLASSIFIER_FILE, CONFIG_FILE = (
     "classifier.safetensors",
     "config.yaml",
 )
-DISCRIMINATOR_FILE = "discriminator.safetensors"  # of a converted model
+DISCRIMINATOR_FILE = "discriminator.safetensors"  # optional: only the search's filter asks for it
 AGE_CLASSES = ("old", "young")  # of the released age model
 Appended = Literal["softmax", "uniform"]
 
@@ -230,10 +230,50 @@ def load(path: str | Path) -> StylEx:
     return model.eval().requires_grad_(False)
 
 
+def save_discriminator(discriminator: Discriminator, folder: Path) -> None:
+    """Writes a discriminator beside its model, whose configuration rebuilds it."""
+    write_tensors(folder / DISCRIMINATOR_FILE, discriminator.state_dict())
+
+
+def load_discriminator(path: str | Path) -> Discriminator:
+    """Loads the discriminator beside a model, in eval mode and without gradients.
+
+    It judges every image as a minibatch of one, so that a judgement does not depend on the images
+    beside it.
+
+    Args:
+        path: As `load` takes it.
+
+    Raises:
+        InputError: If there is none, or it does not fit the model's configuration.
+    """
+    folder = model_folder(Path(path))
+    file = folder / DISCRIMINATOR_FILE
+    if not file.is_file():
+        raise InputError(
+            f"the discriminator filter needs {DISCRIMINATOR_FILE} beside the model, got none in "
+            f"'{folder}'; switch the filter off, or train the model with this version"
+        )
+    config = read_config(folder)
+    spec, num_classes = config["model"], len(config["class_names"])
+    discriminator = build_discriminator(spec, num_classes)
+    tensors, _ = read_tensors(file, "discriminator")
+    expected = {name: value.shape for name, value in discriminator.state_dict().items()}
+    if {name: value.shape for name, value in tensors.items()} != expected:
+        raise InputError(
+            f"a checkpoint's {DISCRIMINATOR_FILE} must fit its {CONFIG_FILE} (resolution "
+            f"{spec['resolution_px']}, {num_classes} classes), got other shapes in '{folder}'; "
+            "copy both from the same run"
+        )
+    discriminator.load_state_dict(tensors)
+    discriminator.minibatch_group = 1
+    return discriminator.eval().requires_grad_(False)
+
+
 def convert_age_model(variables: str | Path, folder: str | Path) -> StylEx:
     """Writes the released age model as a model's folder: 256 px, old and young.
 
-    The discriminator, which no explanation needs, goes into a file of its own.
+    The discriminator, which only the search's filter needs, goes into a file of its own.
 
     Args:
         variables: An npz of the released files' variables; `stylex.variables` says how to make it.
@@ -274,5 +314,5 @@ def convert_age_model(variables: str | Path, folder: str | Path) -> StylEx:
         network.load_state_dict(convert_variables(found, name, table, network))
     as_published = {"hidden_share": 0.0, "hidden_by": "others", "stages": []}
     model.save(folder, {"model": spec, "classifier": judge, "training": as_published})
-    write_tensors(folder / DISCRIMINATOR_FILE, discriminator.state_dict())
+    save_discriminator(discriminator, folder)
     return load(folder)

@@ -16,12 +16,15 @@ from stylex.errors import InputError
 from stylex.model import (
     CLASSIFIER_FILE,
     CONFIG_FILE,
+    DISCRIMINATOR_FILE,
     MODEL_FILE,
     StylEx,
     build_discriminator,
     build_model,
     load,
+    load_discriminator,
     model_folder,
+    save_discriminator,
 )
 from stylex.types import Images
 
@@ -312,3 +315,58 @@ def test_a_configuration_cut_anywhere_is_refused(tiny_checkpoint: Path) -> None:
         file.write_text(text[:end])
         with pytest.raises(InputError, match="checkpoint's|classifier.weights"):
             load(tiny_checkpoint)
+
+
+# The discriminator beside a model ----------------------------------------------------------------
+
+
+@pytest.fixture
+def judged_checkpoint(tiny_checkpoint: Path, tiny_config: dict[str, Any]) -> Path:
+    """The folder of `tiny_model` with a discriminator in it."""
+    torch.manual_seed(5)
+    save_discriminator(build_discriminator(tiny_config["model"], 3), tiny_checkpoint)
+    return tiny_checkpoint
+
+
+def test_a_loaded_discriminator_judges_each_image_as_the_saved_one_judges_it_alone(
+    judged_checkpoint: Path, tiny_config: dict[str, Any], tiny_images: Images
+) -> None:
+    torch.manual_seed(5)
+    saved = build_discriminator(tiny_config["model"], 3)
+    probabilities = torch.rand(12, 3).softmax(dim=1)
+
+    for path in (judged_checkpoint, str(judged_checkpoint / MODEL_FILE)):
+        loaded = load_discriminator(path)
+        assert not any(module.training for module in loaded.modules())
+        assert not any(parameter.requires_grad for parameter in loaded.parameters())
+        alone = [
+            saved(tiny_images[i : i + 1], probabilities[i : i + 1]) for i in range(len(tiny_images))
+        ]
+        torch.testing.assert_close(loaded(tiny_images, probabilities), torch.cat(alone))
+
+
+def test_a_model_without_a_discriminator_loads_and_says_what_its_filter_lacks(
+    tiny_checkpoint: Path,
+) -> None:
+    load(tiny_checkpoint)
+
+    with pytest.raises(InputError, match=f"needs {DISCRIMINATOR_FILE} .*, got none in .*; switch"):
+        load_discriminator(tiny_checkpoint)
+
+
+def test_a_discriminator_of_another_shape_than_the_configuration_says_is_refused(
+    judged_checkpoint: Path, tiny_config: dict[str, Any]
+) -> None:
+    save_discriminator(build_discriminator(tiny_config["model"], 4), judged_checkpoint)
+
+    with pytest.raises(InputError, match=f"{DISCRIMINATOR_FILE} must fit its {CONFIG_FILE}"):
+        load_discriminator(judged_checkpoint)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+def test_a_truncated_discriminator_is_refused(judged_checkpoint: Path, kept: float) -> None:
+    content = (judged_checkpoint / DISCRIMINATOR_FILE).read_bytes()
+    (judged_checkpoint / DISCRIMINATOR_FILE).write_bytes(content[: int(kept * len(content))])
+
+    with pytest.raises(InputError, match="discriminator must be a whole safetensors file, got '"):
+        load_discriminator(judged_checkpoint)

@@ -4,6 +4,7 @@ Networks differ in input size, range and normalisation, in one logit or many, an
 outputs mean; all of this is declared here, so that no other part of the framework has to know.
 """
 
+import copy
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -178,6 +179,34 @@ class FrozenClassifier(nn.Module):
         declared = repr(self.class_names) + self.adapter.declaration()
         text = torch.tensor(list(declared.encode()), dtype=torch.uint8)
         return digest({"declaration": text, **self.network.state_dict()})
+
+    def randomised(self, seed: int) -> "FrozenClassifier":
+        """The same classifier with random weights of the same scale: a null for its effects.
+
+        The entries of every floating weight of two or more dimensions are permuted within it;
+        vectors (biases, normalisation) and buffers stay. This one is left untouched.
+        Source: the randomisation test of Adebayo et al. 2018 (arXiv:1810.03292), with a
+        permutation in place of new draws.
+
+        Args:
+            seed: Of the permutations; equal seeds give equal classifiers.
+
+        Raises:
+            InputError: If the network has no such weight, as a frozen TorchScript one.
+        """
+        null = copy.deepcopy(self)
+        weights = [p for p in null.network.parameters() if p.ndim >= 2 and p.is_floating_point()]
+        if not weights:
+            raise InputError(
+                "a random-weight classifier needs weights of two or more dimensions to permute, "
+                f"got none in {type(self.network).__name__}; save the network without freezing it"
+            )
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weight in weights:
+                order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+                weight.copy_(weight.flatten()[order].view(weight.shape))
+        return null
 
 
 @contextmanager

@@ -22,10 +22,12 @@ from stylex.evaluation.counterfactual import confusions, decision_changed, flipp
 from stylex.evaluation.fidelity import fidelity, reconstruct
 from stylex.model import StylEx, load, model_folder, read_config
 from stylex.search.counterfactuals import edited_logits, render, show
-from stylex.search.effects import edit_effects
-from stylex.search.joint import select_in_rounds
-from stylex.search.selection import Pick, select_paper
+from stylex.search.engine import Engine
+from stylex.search.joint import OpenTable, select_in_rounds
+from stylex.search.scores import Logit
+from stylex.search.selection import Gain, Pick, select_paper
 from stylex.search.statistics import Statistics, collect
+from stylex.search.table import EffectTable
 
 if TYPE_CHECKING:
     from stylex.data.datasets import ImageSet
@@ -126,46 +128,48 @@ def select_pairs(study: Study) -> dict[Pair, list[Pick]]:
             raise InputError(
                 f"every class needs images to select on, got none for '{model.class_names[source]}'"
             )
-        effects = torch.cat(
-            [
-                edit_effects(
-                    model,
-                    found.styles[part],
-                    found.base_logits[part],
-                    found.extremes,
-                    coordinates,
-                    1.0,
-                    config["batch_size"],
-                )
-                for part in rows.split(8)
-            ]
-        )
+        styles, base = found.styles[rows], found.base_logits[rows]
+        engine = Engine(model, styles, base, found.extremes, batch_size=config["batch_size"])
+        table = EffectTable.measured(engine.measure, torch.arange(len(rows)), coordinates, 1.0)
         for target in range(num_classes):
             if target == source:
                 continue
             if config["selector"] == "joint":
                 chosen = select_in_rounds(
-                    model,
-                    found.styles[rows],
-                    effects,
-                    found.base_logits[rows],
+                    table,
+                    styles,
+                    base,
                     found.extremes,
                     target,
+                    open_table=opener(study),
+                    judge=engine.logits,
                     num_attributes=config["num_attributes"],
                     picks_per_round=config["picks_per_round"],
                     num_candidates=config["num_candidates"],
                     strength=1.0,
-                    batch_size=config["batch_size"],
                 )
             else:
                 chosen = select_paper(
-                    effects[..., target],
+                    table,
+                    Gain(Logit(target), base),
                     config["num_attributes"],
                     config["threshold"],
                     drop_inconsistent=True,
                 )
             picks[source, target] = chosen
     return picks
+
+
+def opener(study: Study) -> OpenTable:
+    """Exhaustive tables of moved images."""
+    model, extremes = study.model, study.selecting.extremes
+
+    def opened(styles: Tensor, logits: Tensor, free: Tensor) -> EffectTable:
+        engine = Engine(model, styles, logits, extremes, batch_size=study.config["batch_size"])
+        coordinates = free.any(dim=0).nonzero()[:, 0].tolist()
+        return EffectTable.measured(engine.measure, torch.arange(len(styles)), coordinates, 1.0)
+
+    return opened
 
 
 def sufficiencies(

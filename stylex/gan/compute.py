@@ -102,6 +102,21 @@ def precision(settings: Mapping[str, Any], device: torch.device) -> Precision:
     )
 
 
+def lower_type(key: str, name: str | None) -> torch.dtype | None:
+    """The type of a name; none for none and float32.
+
+    Args:
+        key: What the user calls the setting.
+        name: float32, bfloat16, float16 or none.
+
+    Raises:
+        InputError: If it is anything else.
+    """
+    if name is not None and name not in LOWER:
+        raise InputError(f"{key} must be null or one of {', '.join(LOWER)}, got '{name}'")
+    return None if name is None else LOWER[name]
+
+
 def switch(setting: bool | str, automatic: bool) -> bool:
     """A switch that is true, false or auto.
 

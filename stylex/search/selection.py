@@ -1,21 +1,26 @@
-"""Which coordinates, in which direction, explain a class: pure functions of the effect table.
+"""Which coordinates, in which direction, explain a class: pure functions of a table of effects.
 
-No network is seen here. Sources: Lang et al. 2021 (arXiv:2104.13369), AttFind; the official
-notebook (google/explaining-in-style, Apache-2.0), whose rules are stated beside the functions that
-follow them.
+No network is seen here. A table answers which edit has the best mean over some images, and what an
+edit does to each of them; it knows all effects, or finds out as much as the question needs.
+Sources: Lang et al. 2021 (arXiv:2104.13369), AttFind; the official notebook
+(google/explaining-in-style, Apache-2.0), whose rules are stated beside the functions that follow
+them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from stylex.types import Effects, Logits
+from stylex.search.progress import Progress, quiet
+from stylex.search.scores import LogProbability, Score
+from stylex.types import Logits
 
-TargetEffects = Float[Tensor, "n 2 s"]
-Measure = Literal["logit", "log_probability"]
+SomeEffects = Float[Tensor, "b *m k"]
+Gains = Float[Tensor, "b *m"]
 
 
 class Pick(NamedTuple):
@@ -24,28 +29,76 @@ class Pick(NamedTuple):
     coordinate: int
     direction: int
 
+    @property
+    def opposite(self) -> "Pick":
+        """The same coordinate moved the other way."""
+        return Pick(self.coordinate, 1 - self.direction)
 
-def target_effects(
-    effects: Effects, base_logits: Logits, target: int, measure: Measure
-) -> TargetEffects:
-    """Effects on one class.
 
-    Args:
-        effects: Changes of all logits.
-        base_logits: Logits of the unedited reconstructions.
-        target: The class to move to.
-        measure: `logit` takes the change of the target's logit (the paper); `log_probability` that
-            of the logarithm of its probability, which also sees the other classes.
+@dataclass(frozen=True)
+class Gain:
+    """What effects are worth on images as they are now.
+
+    Attributes:
+        score: What is to be raised.
+        logits: Of all images of the table, before the edit.
+        counted: Images that gain by effects, the others gain 0; none counts all.
     """
-    if measure == "logit":
-        return effects[..., target]
-    base = base_logits.log_softmax(dim=-1)[:, target]
-    moved = (base_logits[:, None, None] + effects).log_softmax(dim=-1)[..., target]
-    return moved - base[:, None, None]
+
+    score: Score
+    logits: Logits
+    counted: Bool[Tensor, " n"] | None = None
+
+    def __call__(self, effects: SomeEffects, images: Int64[Tensor, " b"]) -> Gains:
+        """The gain by each effect; `images` says whose each row is."""
+        between = [1] * (effects.ndim - 2)
+        logits = self.logits[images].view(len(images), *between, self.logits.shape[1])
+        change = self.score.change(logits, effects)
+        if self.counted is None:
+            return change
+        return change * self.counted[images].view(len(images), *between)
+
+
+@runtime_checkable
+class Table(Protocol):
+    """Effects of moving each of m coordinates, one at a time, on n images."""
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+
+    @property
+    def num_coordinates(self) -> int:
+        """M."""
+
+    def best(self, gain: Gain, among: Bool[Tensor, " n"], free: Bool[Tensor, "2 m"]) -> Pick | None:
+        """The free edit with the highest mean gain over some images, if that is above 0."""
+
+    def raises(self, pick: Pick, gain: Gain, among: Bool[Tensor, " n"]) -> bool:
+        """Whether an edit's mean gain over some images is above 0."""
+
+    def column(self, pick: Pick, among: Bool[Tensor, " n"]) -> Float[Tensor, "b k"]:
+        """Exact effects of an edit on some images, in their order."""
+
+
+Filter = Callable[[Pick], bool]
+
+
+def anything(_pick: Pick) -> bool:
+    """The filter that lets everything pass."""
+    return True
 
 
 def select_paper(
-    effects: TargetEffects, num_attributes: int, threshold: float, drop_inconsistent: bool
+    table: Table,
+    gain: Gain,
+    num_attributes: int,
+    threshold: float,
+    drop_inconsistent: bool,
+    *,
+    stable: Bool[Tensor, " n"] | None = None,
+    passes: Filter = anything,
+    progress: Progress = quiet,
 ) -> list[Pick]:
     """The paper's selection: repeatedly the best mean over images still unexplained.
 
@@ -53,62 +106,82 @@ def select_paper(
     score. The selection stops when all images are explained, or no coordinate raises the mean.
 
     Args:
-        effects: Effects on the target of images that the classifier does not call the target.
+        table: Of images that the classifier does not call the target.
+        gain: What a pick is to raise.
         num_attributes: Most picks to return.
-        threshold: An image is explained by a pick whose effect on it exceeds this, in units of the
-            effects.
+        threshold: An image is explained by a pick that gains more than this on it.
         drop_inconsistent: Whether the inconsistency rule holds.
+        stable: Images that count; none counts all.
+        passes: Filter of a candidate.
+        progress: Wraps the loop over picks.
     """
-    unexplained = torch.ones(len(effects), dtype=torch.bool)
-    free = torch.ones(effects.shape[2], dtype=torch.bool)
+    unexplained = _all(table.num_images) if stable is None else stable.clone()
+    free = torch.ones(2, table.num_coordinates, dtype=torch.bool)
     picks: list[Pick] = []
-    while len(picks) < num_attributes and unexplained.any():
-        means = effects[unexplained].mean(dim=0)  # [2 s]
-        if drop_inconsistent:
-            means = means.masked_fill((means > 0).all(dim=0), 0.0)
-        best = _best(means.masked_fill(~free, float("-inf")))
+    for _ in progress(range(num_attributes), "attributes"):
+        if not unexplained.any():
+            break
+        allowed = free.clone()  # an inconsistent coordinate may be consistent in the next round
+        while (best := table.best(gain, unexplained, allowed)) is not None:
+            if drop_inconsistent and table.raises(best.opposite, gain, unexplained):
+                allowed[:, best.coordinate] = False
+            elif not passes(best):
+                allowed[:, best.coordinate] = free[:, best.coordinate] = False
+            else:
+                break
         if best is None:
             break
         picks.append(best)
-        free[best.coordinate] = False
-        unexplained &= effects[:, best.direction, best.coordinate] <= threshold
+        free[:, best.coordinate] = False
+        rows = unexplained.nonzero()[:, 0]
+        unexplained[rows] = gain(table.column(best, unexplained), rows) <= threshold
     return picks
 
 
-def stable_images(effects: Effects, change: float, most: int) -> Bool[Tensor, " n"]:
-    """Images with at most `most` entries (direction, coordinate, class) of |effect| > `change`."""
-    return (effects.abs() > change).sum(dim=(1, 2, 3)) <= most
-
-
 def select_notebook(
-    effects: TargetEffects, num_attributes: int, max_image_effect: float
+    table: Table,
+    gain: Gain,
+    num_attributes: int,
+    max_image_effect: float,
+    *,
+    counted: Bool[Tensor, " n"] | None = None,
+    passes: Filter = anything,
 ) -> list[Pick]:
     """The official notebook's selection: a cumulative limit per image.
 
-    Negative effects count as 0. Each round takes the best mean over images whose accumulated
-    effect is below the limit. Both directions of a coordinate may be picked. The notebook goes on
-    when every image has reached the limit, with means of nothing; this one stops.
+    Each round takes the best mean over images whose accumulated gain is below the limit. Both
+    directions of a coordinate may be picked. The notebook goes on when every image has reached the
+    limit, with means of nothing; this one stops.
 
     Args:
-        effects: Effects on the target, rows of unstable images set to 0.
+        table: Of images to move.
+        gain: `scores.Rise`.
         num_attributes: Most picks to return.
-        max_image_effect: Limit of an image's accumulated effect.
+        max_image_effect: Limit of an image's accumulated gain.
+        counted: Images whose gains count; the others' are 0, but they stay in the mean.
+        passes: Filter of a candidate.
     """
-    left = effects.clamp(min=0)
-    accumulated = torch.zeros(len(left))
+    everything = _all(table.num_images)
+    if counted is not None:
+        gain = replace(gain, counted=counted)
+    accumulated = torch.zeros(table.num_images)
+    free = torch.ones(2, table.num_coordinates, dtype=torch.bool)
     picks: list[Pick] = []
     while len(picks) < num_attributes and (accumulated < max_image_effect).any():
-        best = _best(left[accumulated < max_image_effect].mean(dim=0))
+        best = table.best(gain, accumulated < max_image_effect, free)
         if best is None:
             break
+        if not passes(best):
+            free[:, best.coordinate] = False
+            continue
         picks.append(best)
-        accumulated += left[:, best.direction, best.coordinate]
-        left[:, best.direction, best.coordinate] = 0
+        free[best.direction, best.coordinate] = False
+        accumulated += gain(table.column(best, everything), everything.nonzero()[:, 0])
     return picks
 
 
 def merge_directions(
-    effects: Effects,
+    column: Callable[[Pick], Float[Tensor, "n k"]],
     source: int,
     target: int,
     towards: list[Pick],
@@ -122,7 +195,7 @@ def merge_directions(
     effect on the target plus the opposite direction's effect on the source.
 
     Args:
-        effects: Of images of both classes, rows of unstable images set to 0.
+        column: Effects of a pick on the images of both classes, rows of unstable images set to 0.
         source: Class to move from.
         target: Class to move to.
         towards: Picks that raise the target on images of the source.
@@ -130,12 +203,11 @@ def merge_directions(
         num_attributes: Most picks to return.
     """
     merged: dict[int, int] = {}
-    for coordinate, direction in (*towards, *(Pick(c, 1 - d) for c, d in back)):
+    for coordinate, direction in (*towards, *(pick.opposite for pick in back)):
         merged.setdefault(coordinate, direction)
 
     def score(pick: Pick) -> float:
-        there = effects[:, pick.direction, pick.coordinate, target]
-        return float((there + effects[:, 1 - pick.direction, pick.coordinate, source]).mean())
+        return float((column(pick)[:, target] + column(pick.opposite)[:, source]).mean())
 
     return sorted((Pick(*item) for item in merged.items()), key=score, reverse=True)[
         :num_attributes
@@ -143,7 +215,14 @@ def merge_directions(
 
 
 def select_joint(
-    effects: Effects, base_logits: Logits, target: int, num_attributes: int
+    table: Table,
+    logits: Logits,
+    target: int,
+    num_attributes: int,
+    free: Bool[Tensor, "2 m"],
+    *,
+    stable: Bool[Tensor, " n"] | None = None,
+    passes: Filter = anything,
 ) -> list[Pick]:
     """Greedy selection of attributes that work together, as far as effects add up.
 
@@ -152,43 +231,26 @@ def select_joint(
     given the picks so far.
 
     Args:
-        effects: Changes of all logits, of images that the classifier does not call the target.
-        base_logits: Logits of their unedited reconstructions.
+        table: Of images that the classifier does not call the target.
+        logits: Of these images, before any of these picks.
         target: The class to move to.
         num_attributes: Most picks to return.
+        free: Edits that may be picked.
+        stable: Images that count; none counts all.
+        passes: Filter of a candidate.
     """
-    logits = base_logits
-    free = torch.ones(effects.shape[2], dtype=torch.bool)
+    among = _all(table.num_images) if stable is None else stable
+    free, logits = free.clone(), logits.clone()
     picks: list[Pick] = []
-    while len(picks) < num_attributes:
-        now = logits.log_softmax(dim=-1)[:, target].mean()
-        moved = (logits[:, None, None] + effects).log_softmax(dim=-1)[..., target]  # [n 2 s]
-        best = _best((moved.mean(dim=0) - now).masked_fill(~free, float("-inf")))
+    while len(picks) < num_attributes and among.any():
+        best = table.best(Gain(LogProbability(target), logits), among, free)
         if best is None:
             break
-        picks.append(best)
-        free[best.coordinate] = False
-        logits = logits + effects[:, best.direction, best.coordinate]
+        free[:, best.coordinate] = False
+        if passes(best):
+            picks.append(best)
+            logits[among] += table.column(best, among)
     return picks
-
-
-def leading_coordinates(
-    effects: Effects, logits: Logits, target: int, num_coordinates: int, taken: set[int]
-) -> Int64[Tensor, " m"]:
-    """Coordinates that promise most for images whose logits have become others, in rising order.
-
-    Args:
-        effects: Changes of all logits, measured on the unedited images.
-        logits: Of the images as they are now.
-        target: The class to move to.
-        num_coordinates: Most coordinates to return.
-        taken: Coordinates to leave out.
-    """
-    moved = (logits[:, None, None] + effects).log_softmax(dim=-1)[..., target]  # [n 2 s]
-    promise = moved.mean(dim=0).amax(dim=0)
-    promise[list(taken)] = float("-inf")
-    count = min(num_coordinates, len(promise) - len(taken))
-    return promise.topk(count).indices.sort().values
 
 
 def independent(effects: Float[Tensor, "2 s"], num_attributes: int) -> list[Pick]:
@@ -230,9 +292,14 @@ def subset(
     return best, False
 
 
-def _best(scores: Float[Tensor, "2 s"]) -> Pick | None:
-    """The highest score's pick, if it is above 0; the first one if several share it."""
-    if scores.numel() == 0 or not scores.max() > 0:
-        return None
-    direction, coordinate = divmod(int(scores.argmax()), scores.shape[1])
-    return Pick(coordinate, direction)
+def _all(count: int) -> Bool[Tensor, " n"]:
+    return torch.ones(count, dtype=torch.bool)
+
+
+def leading_coordinates(
+    means: Float[Tensor, "2 m"], num_coordinates: int, free: Bool[Tensor, "2 m"]
+) -> Int64[Tensor, " c"]:
+    """Free coordinates with the best mean in either direction, in rising order."""
+    promise = means.masked_fill(~free, float("-inf")).amax(dim=0)
+    count = min(num_coordinates, int(free.any(dim=0).sum()))
+    return promise.topk(count).indices.sort().values

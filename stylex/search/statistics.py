@@ -1,6 +1,6 @@
 """What a search knows of its images before any edit: latents, styles, logits, extremes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,7 +11,10 @@ from torch import Tensor
 from stylex.artifacts import read_tensors, write_tensors
 from stylex.errors import InputError
 from stylex.model import StylEx
+from stylex.search.crew import Crew
 from stylex.types import Images, Latents, Logits, Styles
+
+BLOCK = 256  # images that a process runs at once
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,6 @@ class Statistics:
         return cls(**{field.name: tensors[field.name] for field in fields(cls)})
 
 
-@torch.no_grad()
 def collect(
     model: StylEx, batches: Iterable[Images], indices: list[int], quantile: float
 ) -> Statistics:
@@ -64,14 +66,51 @@ def collect(
     Raises:
         InputError: If the quantile is not in [0, 0.5).
     """
-    if not 0 <= quantile < 0.5:
-        raise InputError(f"search.quantile must be in [0, 0.5), got {quantile}")
-    parts = []
-    for images in batches:
+    parts = [_seen(model, images, None) for images in batches]
+    return _statistics(
+        [torch.cat(column) for column in zip(*parts, strict=True)], indices, quantile
+    )
+
+
+def collect_together(crew: Crew, quantile: float) -> Statistics:
+    """The same of all images that a crew holds; see `collect`."""
+    columns = crew.call(_collect)
+    return _statistics(columns, list(range(len(columns[0]))), quantile)
+
+
+def _collect(crew: Crew) -> list[Tensor]:
+    """Latents, styles, logits and base logits of all images, in blocks that processes share."""
+    member = crew.member
+    device = member.model.generator.const.device
+    autocast = member.computing.get("autocast")
+    blocks = torch.arange(len(member.images)).split(BLOCK)
+    columns: list[Tensor] = []
+    for j in member.progress(crew.share(len(blocks)), "images"):
+        parts = _seen(member.model, member.images[blocks[j]].to(device), autocast)
+        if not columns:
+            columns = [p.new_zeros(len(member.images), p.shape[1]) for p in parts]
+        for column, part in zip(columns, parts, strict=True):
+            column[blocks[j]] = part
+    if not columns:  # more processes than blocks
+        one = _seen(member.model, member.images[:1].to(device), autocast)
+        columns = [p.new_zeros(len(member.images), p.shape[1]) for p in one]
+    return [crew.merge(column) for column in columns]
+
+
+@torch.no_grad()
+def _seen(model: StylEx, images: Images, autocast: torch.dtype | None) -> tuple[Tensor, ...]:
+    device = model.generator.const.device.type
+    with torch.autocast(device, autocast, autocast is not None):
         latents = model.encode(images)
         styles = model.generator.styles(latents)
         base = model.classifier(model.generator.synthesis(styles))
-        parts.append((latents, styles, model.classifier(images), base))
-    latents, styles, logits, base = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+        found = (latents, styles, model.classifier(images), base)
+    return tuple(part.float().cpu() for part in found)
+
+
+def _statistics(columns: Sequence[Tensor], indices: list[int], quantile: float) -> Statistics:
+    if not 0 <= quantile < 0.5:
+        raise InputError(f"search.quantile must be in [0, 0.5), got {quantile}")
+    latents, styles, logits, base = columns
     extremes = torch.quantile(styles, torch.tensor([quantile, 1 - quantile]), dim=0)
     return Statistics(torch.tensor(indices), latents, styles, logits, base, extremes)

@@ -4,24 +4,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stylex.errors import InputError
-from stylex.estimates import Estimate, mean, share
-from stylex.model import StylEx
+from stylex.estimates import Estimate, share
+from stylex.gan.residual import Discriminator
 from stylex.search import selection
-from stylex.search.counterfactuals import Counterfactuals, edited_logits, render, show
-from stylex.search.effects import Progress, effects_on_disk
+from stylex.search.counterfactuals import Counterfactuals, move, render, show
+from stylex.search.crew import Crew
+from stylex.search.discrimination import DiscriminatorFilter
+from stylex.search.engine import Edits
+from stylex.search.evidence import Evidence, gather
 from stylex.search.joint import select_in_rounds
-from stylex.search.results import Attribute, Explanation, Settings
+from stylex.search.rankers import compare_rankers
+from stylex.search.results import Attribute, Explanation, SelectionReport, Settings
+from stylex.search.scores import Logit, LogProbability, Rise
+from stylex.search.screening import ScreenedTable, screen_image
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
-from stylex.types import Effects, Logits
+from stylex.search.table import EffectTable
+from stylex.search.tabulation import Tabulation
+from stylex.types import Logits, Styles
 
 LEAST_IMAGES = (
     8  # called the source: three to select on, three to show, and some that do not show it
 )
+FILTERED_IMAGES = 10  # judged per direction by the discriminator filter (official notebook)
+FILTERED_EFFECT = 0.2  # logits; of the images that it judges (official notebook)
+FILTERED_STRENGTH = 2.0  # of the judged edits (official notebook)
 
 
 def class_index(class_names: tuple[str, ...], name: str) -> int:
@@ -58,40 +69,51 @@ class Search:
 
     def __init__(
         self,
-        model: StylEx,
+        crew: Crew,
         statistics: Statistics,
         settings: Settings,
         folder: Path,
         made_by: dict[str, Any],
-        progress: Progress,
+        discriminator: Discriminator | None,
     ) -> None:
-        """Prepares a search whose effects go to `folder`."""
-        self.model, self.statistics, self.settings = model, statistics, settings
-        self.folder, self.made_by, self.progress = folder, made_by, progress
-        self.said = statistics.base_logits.argmax(dim=1)
+        """Prepares a search.
 
-    def effects(self, rows: list[int]) -> Effects:
-        """Exhaustive effects of some images, on disk and resumed."""
-        layout = self.model.generator.layout
-        return effects_on_disk(
-            self.folder / "effects.zarr",
-            self.model,
+        Args:
+            crew: The processes that search.
+            statistics: Of the reference images.
+            settings: Of the search.
+            folder: Where measurements go.
+            made_by: What makes them.
+            discriminator: Judge of the discriminator filter; none switches the filter off.
+        """
+        self.crew, self.model, self.statistics = crew, crew.member.model, statistics
+        self.settings, self.folder, self.made_by = settings, folder, made_by
+        self.discriminator = discriminator
+        self.said = statistics.base_logits.argmax(dim=1)
+        self.coordinates = self.model.generator.layout.searched(settings.torgb)
+
+    def tabulation(self, source: int | None, target: int) -> Tabulation:
+        """Tables for a question; a selection of logits needs no other class than its own."""
+        everything = range(len(self.model.class_names))
+        few = [target] if source is None else [target, source]
+        return Tabulation(
+            self.crew,
             self.statistics,
-            rows,
-            layout.searched(self.settings.torgb),
-            strength=self.settings.strength,
-            batch_size=self.settings.batch_size,
-            made_by=self.made_by,
-            progress=self.progress,
+            self.coordinates,
+            everything if self.settings.selector == "joint" else few,
+            self.settings.screening(),
+            self.settings.strength,
+            self.folder,
+            self.made_by,
         )
 
-    def rows_called(self, wanted: Bool[Tensor, " n"], what: str) -> list[int]:
+    def rows_called(self, wanted: Bool[Tensor, " n"], what: str) -> Int64[Tensor, " r"]:
         """The first images that the classifier calls as wanted, in their reconstruction.
 
         Raises:
             InputError: If they are too few to select on one half and measure on the other.
         """
-        rows = wanted.nonzero()[: self.settings.num_images, 0].tolist()
+        rows = wanted.nonzero()[: self.settings.num_images, 0]
         if len(rows) < LEAST_IMAGES:
             raise InputError(
                 f"the search needs at least {LEAST_IMAGES} images that the classifier calls "
@@ -108,164 +130,342 @@ class Search:
         wanted = (self.said != target) if source is None else (self.said == source)
         what = f"anything but '{names[target]}'" if source is None else f"'{names[source]}'"
         rows = self.rows_called(wanted, what)
-        pair = self.settings.selector == "notebook" and source is not None
-        back = self.rows_called(self.said == target, f"'{names[target]}'") if pair else []
-        effects = self.effects(rows + back)
-        order = torch.randperm(
-            len(rows), generator=torch.Generator().manual_seed(self.settings.seed)
-        )
+        random = torch.Generator().manual_seed(self.settings.seed)
+        order = torch.randperm(len(rows), generator=random)
         half = len(rows) // 2
-        selecting, held = order[:half].sort().values, order[half:].sort().values
-        picks = self._select(effects, rows, back, selecting, source, target)
+        selecting, held = rows[order[:half].sort().values], rows[order[half:].sort().values]
+        tables = self.tabulation(source, target)
+        picks, report = self.select(tables, selecting, source, target)
         if not picks:
             raise InputError(
                 f"no coordinate moves the decision towards '{names[target]}' on the {half} "
                 "images selected on; "
                 "give more images, another selector or another pair"
             )
-        all_rows = torch.tensor(rows)
-        attributes = self._describe(picks, effects[: len(rows)], all_rows, held, target)
-        sufficiency = self._sufficiency(picks, all_rows[held], target)
-        shown = all_rows[held][: self.settings.num_shown]
-        together = self._render(shown, picks, self.settings.strength, target)
-        return Explanation(
-            None if source is None else names[source],
-            names[target],
-            attributes,
-            sufficiency,
-            None,
-            together,
-            self.statistics,
-            effects,
-            tuple(rows + back),
+        rankings = self._rankings(tables, picks, selecting, held, target, report.passes)
+        return self._explained(
+            tables, picks, rows, held, source, target, selection=report, rankings=rankings
         )
 
     def explain_image(self, index: int, target: int | None) -> Explanation:
         """Attributes of one image: the best alone, and the fewest that flip it together."""
-        positions = (self.statistics.indices == index).nonzero()[:, 0].tolist()
-        if not positions:
+        positions = (self.statistics.indices == index).nonzero()[:, 0]
+        if not len(positions):
             last = int(self.statistics.indices.max())
             raise InputError(f"image must be a position in the data from 0 to {last}, got {index}")
-        row = positions[0]
-        names = self.model.class_names
+        row, names = positions[:1], self.model.class_names
         source = int(self.said[row])
         if target is None:
-            target = int(self.statistics.base_logits[row].topk(2).indices[1])
+            target = int(self.statistics.base_logits[row[0]].topk(2).indices[1])
         if target == source:
             raise InputError(
                 f"image {index} is already called '{names[target]}'; give another target"
             )
-        effects = self.effects([row])
-        picks = selection.independent(effects[0, :, :, target], self.settings.num_attributes)
+        tables = self.tabulation(None, target)
+        gains = self._image_gains(tables, row, target)
+        picks = selection.independent(gains, self.settings.num_attributes)
         if not picks:
             raise InputError(
                 f"no coordinate moves image {index} towards '{names[target]}'; give another target"
             )
-        styles = self.statistics.styles[row : row + 1]
+        report = self._report(tables, 0, None)
+        styles = self.statistics.styles[row]
 
         def lead(some: list[Pick]) -> float:
-            logits = self._edited(styles, some, self.settings.strength)[0]
+            logits = self._judged(tables, styles, some)[0]
             others = logits.clone()
             others[target] = float("-inf")
             return float(logits[target] - others.max())
 
         chosen, flipped = selection.subset(picks, lead)
-        ranks = tuple(picks.index(pick) + 1 for pick in chosen)
-        rows = torch.tensor([row])
-        shown = chosen if flipped else picks
-        together = self._render(rows, shown, self.settings.strength, target)
-        return Explanation(
-            names[source],
-            names[target],
-            self._describe(picks, effects, rows, torch.tensor([0]), target),
-            self._sufficiency(picks, rows, target),
-            ranks if flipped else None,
-            together,
-            self.statistics,
-            effects,
-            (row,),
+        subset = tuple(picks.index(pick) + 1 for pick in chosen) if flipped else None
+        return self._explained(
+            tables, picks, row, row, source, target, selection=report, subset=subset
         )
 
-    def _select(
+    def _image_gains(
+        self, tables: Tabulation, row: Int64[Tensor, " r"], target: int
+    ) -> Float[Tensor, "2 m"]:
+        """Gains of one image's edits, −∞ where a screening found no need to measure."""
+        journal, count = tables.journal, len(self.coordinates)
+        screening, strength = self.settings.screening(), self.settings.strength
+        tables.exhaustive_passes += 2 * count
+        if screening is None:
+            edits = Edits.grid(row, torch.tensor(self.coordinates), strength)
+            return journal.measure(edits)[:, target].reshape(2, count)
+        predicted = tables.predicted(journal, row, Logit(target))[0]
+
+        def measure(edits: Edits) -> Tensor:
+            images = row.expand(len(edits))
+            return journal.measure(
+                Edits(images, edits.coordinates, edits.directions, edits.strengths)
+            )
+
+        gain = tables.gain(Logit, target, self.statistics.base_logits[row])
+        wanted = self.settings.num_attributes
+        return screen_image(measure, predicted, wanted, strength, screening, gain)
+
+    def select(
         self,
-        effects: Effects,
-        rows: list[int],
-        back: list[int],
+        tables: Tabulation,
         selecting: Int64[Tensor, " h"],
         source: int | None,
         target: int,
+    ) -> tuple[list[Pick], SelectionReport]:
+        """Picks that move some images to the target, and what they cost.
+
+        Args:
+            tables: Of the question, see `tabulation`.
+            selecting: Rows of the statistics, of images that the classifier calls the source.
+            source: Class moved from; none stands for all others.
+            target: Class to move to.
+        """
+        selector = self.settings.selector
+        score = LogProbability(target) if selector == "joint" else Logit(target)
+        table = tables.table(selecting, score, "effects.zarr")
+        stable = table.stable(self.settings.unstable_change, self.settings.unstable_share)
+        passes = self._filter(table, selecting, tables.classes.index(target))
+        if selector == "notebook":
+            picks, num_unstable = self._notebook(
+                tables, table, stable, selecting, source, target, passes
+            )
+        else:
+            select = self._joint if selector == "joint" else self._paper
+            picks = select(tables, table, stable, selecting, target, passes)
+            num_unstable = int((~stable).sum())
+        rejected = tuple(passes.rejected) if isinstance(passes, DiscriminatorFilter) else None
+        return picks, self._report(tables, num_unstable, rejected)
+
+    def _joint(
+        self,
+        tables: Tabulation,
+        table: EffectTable | ScreenedTable,
+        stable: Bool[Tensor, " h"],
+        selecting: Int64[Tensor, " h"],
+        target: int,
+        passes: selection.Filter,
     ) -> list[Pick]:
-        settings, count = self.settings, self.settings.num_attributes
-        base = self.statistics.base_logits[rows][selecting]
-        mine = effects[: len(rows)][selecting]
-        if settings.selector == "joint":
-            return select_in_rounds(
-                self.model,
-                self.statistics.styles[rows][selecting],
-                mine,
-                base,
-                self.statistics.extremes,
-                target,
-                num_attributes=count,
-                picks_per_round=settings.picks_per_round,
-                num_candidates=settings.num_candidates,
-                strength=settings.strength,
-                batch_size=settings.batch_size,
-            )
-        if settings.selector == "paper":
-            return selection.select_paper(
-                mine[..., target], count, settings.threshold, settings.drop_inconsistent
-            )
-        theirs = effects[len(rows) :][: (len(back) + 1) // 2]
-        both = torch.cat((mine, theirs))
-        most = int(settings.unstable_share * both[0].numel())
-        stable = selection.stable_images(both, settings.unstable_change, most)
-        both = both * stable[:, None, None, None]
-        towards = selection.select_notebook(
-            both[: len(mine), ..., target], count, settings.max_image_effect
-        )
-        if source is None:
-            return towards
-        there = both[len(mine) :, ..., source]
-        return selection.merge_directions(
-            both,
-            source,
+        settings, statistics = self.settings, self.statistics
+
+        def open_table(styles: Styles, logits: Logits, free: Bool[Tensor, "2 m"]) -> Any:  # noqa: ANN401  either table
+            return tables.moved_table(styles, logits, LogProbability(target), free)
+
+        return select_in_rounds(
+            table,
+            statistics.styles[selecting],
+            statistics.base_logits[selecting],
+            statistics.extremes,
             target,
-            towards,
-            selection.select_notebook(there, count, settings.max_image_effect),
-            count,
+            open_table=open_table,
+            judge=tables.journal.logits,
+            num_attributes=settings.num_attributes,
+            picks_per_round=settings.picks_per_round,
+            num_candidates=settings.num_candidates,
+            strength=settings.strength,
+            stable=stable,
+            passes=passes,
+            progress=self.crew.member.progress,
         )
 
-    def _describe(
+    def _paper(
+        self,
+        tables: Tabulation,
+        table: EffectTable | ScreenedTable,
+        stable: Bool[Tensor, " h"],
+        selecting: Int64[Tensor, " h"],
+        target: int,
+        passes: selection.Filter,
+    ) -> list[Pick]:
+        return selection.select_paper(
+            table,
+            tables.gain(Logit, target, self.statistics.base_logits[selecting]),
+            self.settings.num_attributes,
+            self.settings.threshold,
+            self.settings.drop_inconsistent,
+            stable=stable,
+            passes=passes,
+            progress=self.crew.member.progress,
+        )
+
+    def _notebook(
+        self,
+        tables: Tabulation,
+        table: EffectTable | ScreenedTable,
+        stable: Bool[Tensor, " h"],
+        selecting: Int64[Tensor, " h"],
+        source: int | None,
+        target: int,
+        passes: selection.Filter,
+    ) -> tuple[list[Pick], int]:
+        """Picks and the number of unstable images, whose effects count as 0."""
+        settings, base = self.settings, self.statistics.base_logits
+        limit = (settings.num_attributes, settings.max_image_effect)
+
+        def chosen(table: Any, rows: Tensor, to: int, stable: Tensor) -> list[Pick]:  # noqa: ANN401  either table
+            gain = tables.gain(Rise, to, base[rows])
+            return selection.select_notebook(table, gain, *limit, counted=stable, passes=passes)
+
+        towards = chosen(table, selecting, target, stable)
+        if source is None:
+            return towards, int((~stable).sum())
+        back_rows = self.rows_called(self.said == target, f"'{self.model.class_names[target]}'")
+        back_rows = back_rows[: (len(back_rows) + 1) // 2]
+        other = tables.table(back_rows, Logit(source), "effects-back.zarr")
+        other_stable = other.stable(settings.unstable_change, settings.unstable_share)
+        back = chosen(other, back_rows, source, other_stable)
+        parts = ((table, stable), (other, other_stable))
+
+        def column(pick: Pick) -> Float[Tensor, "n k"]:
+            found = []
+            for part, kept in parts:
+                everything = torch.ones_like(kept)
+                found.append(part.column(pick, everything) * kept[:, None])
+            return torch.cat(found)
+
+        at = tables.classes.index
+        picks = selection.merge_directions(
+            column, at(source), at(target), towards, back, settings.num_attributes
+        )
+        return picks, int((~stable).sum() + (~other_stable).sum())
+
+    def _filter(
+        self, table: selection.Table, rows: Int64[Tensor, " h"], target: int
+    ) -> selection.Filter:
+        if self.discriminator is None:
+            return selection.anything
+        everything = torch.ones(len(rows), dtype=torch.bool)
+        return DiscriminatorFilter(
+            self.model,
+            self.discriminator,
+            self.statistics,
+            rows.tolist(),
+            lambda pick: table.column(pick, everything)[:, target],
+            most_change=self.settings.discriminator_change,
+            least_effect=FILTERED_EFFECT,
+            num_images=FILTERED_IMAGES,
+            strength=FILTERED_STRENGTH,
+        )
+
+    def _report(
+        self, tables: Tabulation, num_unstable: int, rejected: tuple[int, ...] | None
+    ) -> SelectionReport:
+        screened = self.settings.screening() is not None
+        return SelectionReport(
+            self.settings.effects,
+            tables.passes,
+            tables.exhaustive_passes,
+            self.settings.confidence if screened else None,
+            tuple(decision for table in tables.screened for decision in table.decisions),
+            num_unstable,
+            rejected,
+        )
+
+    def _rankings(
+        self,
+        tables: Tabulation,
+        picks: list[Pick],
+        selecting: Int64[Tensor, " h"],
+        held: Int64[Tensor, " m"],
+        target: int,
+        passes: int,
+    ) -> tuple[Any, ...]:
+        settings = self.settings
+        if not settings.rankers:
+            return ()
+        return tuple(
+            compare_rankers(
+                self.model,
+                tables.journal,
+                self.statistics,
+                selecting,
+                held,
+                target,
+                picks,
+                passes_of_search=passes,
+                coordinates=self.coordinates,
+                strength=settings.strength,
+                names=settings.rankers,
+                num=settings.num_attributes,
+                seed=settings.seed,
+                progress=self.crew.member.progress,
+            )
+        )
+
+    def _explained(
+        self,
+        tables: Tabulation,
+        picks: list[Pick],
+        rows: Int64[Tensor, " r"],
+        held: Int64[Tensor, " h"],
+        source: int | None,
+        target: int,
+        *,
+        subset: tuple[int, ...] | None = None,
+        **found: Any,  # noqa: ANN401  the explanation's other parts
+    ) -> Explanation:
+        settings, names = self.settings, self.model.class_names
+        evidence, correlation, interactions = gather(
+            self.model,
+            tables.journal,
+            self.statistics,
+            picks,
+            held,
+            target,
+            strength=settings.strength,
+            moved=settings.moved,
+            num_random=settings.num_random,
+            seed=settings.seed,
+        )
+        together = picks if subset is None else [picks[rank - 1] for rank in subset]
+        shown = held[: settings.num_shown]
+        return Explanation(
+            source=None if source is None else names[source],
+            target=names[target],
+            attributes=self._described(picks, evidence, rows, target),
+            sufficiency=self._sufficiency(tables, picks, held, target),
+            subset=subset,
+            together=self._render(shown, together, settings.strength, target),
+            statistics=self.statistics,
+            effects=self._effects(tables, picks, held),
+            rows=tuple(rows.tolist()),
+            held=tuple(held.tolist()),
+            rank_correlation=correlation,
+            interactions=interactions,
+            rankings=found.pop("rankings", ()),
+            **found,
+        )
+
+    def _effects(
+        self, tables: Tabulation, picks: list[Pick], rows: Int64[Tensor, " h"]
+    ) -> Float[Tensor, "h a k"]:
+        image = rows.repeat_interleave(len(picks))
+        coordinate, direction = torch.tensor(picks).repeat(len(rows), 1).unbind(dim=1)
+        strength = torch.full(image.shape, self.settings.strength)
+        changes = tables.journal.measure(Edits(image, coordinate, direction, strength))
+        return changes.reshape(len(rows), len(picks), -1)
+
+    def _described(
         self,
         picks: list[Pick],
-        effects: Effects,
-        rows: Int64[Tensor, " n"],
-        held: Int64[Tensor, " m"],
+        evidence: tuple[Evidence, ...],
+        rows: Int64[Tensor, " r"],
         target: int,
     ) -> tuple[Attribute, ...]:
         layout = self.model.generator.layout
-        base = self.statistics.base_logits[rows]
-        found = []
-        for rank, (coordinate, direction) in enumerate(picks, start=1):
-            change = effects[held, direction, coordinate]  # [m k]
-            layer, channel = layout.locate(coordinate)
-            found.append(
-                Attribute(
-                    rank,
-                    coordinate,
-                    layout.name(coordinate),
-                    layer,
-                    channel,
-                    ("smallest", "largest")[direction],
-                    mean(change[:, target]),
-                    share((base[held] + change).argmax(dim=1) == target),
-                    self._show(Pick(coordinate, direction), rows, target),
-                )
+        return tuple(
+            Attribute(
+                rank,
+                pick.coordinate,
+                layout.name(pick.coordinate),
+                *layout.locate(pick.coordinate),
+                ("smallest", "largest")[pick.direction],
+                figures,
+                self._show(pick, rows, target),
             )
-        return tuple(found)
+            for rank, (pick, figures) in enumerate(zip(picks, evidence, strict=True), start=1)
+        )
 
-    def _show(self, pick: Pick, rows: Int64[Tensor, " n"], target: int) -> Counterfactuals | None:
+    def _show(self, pick: Pick, rows: Int64[Tensor, " r"], target: int) -> Counterfactuals | None:
         if len(rows) == 1:
             return self._render(rows, [pick], self.settings.shown_strength, target)
         return show(
@@ -281,7 +481,7 @@ class Search:
         )
 
     def _render(
-        self, rows: Int64[Tensor, " n"], picks: list[Pick], strength: float, target: int
+        self, rows: Int64[Tensor, " r"], picks: list[Pick], strength: float, target: int
     ) -> Counterfactuals:
         return render(
             self.model,
@@ -293,17 +493,15 @@ class Search:
             target,
         )
 
-    def _edited(self, styles: Tensor, picks: list[Pick], strength: float) -> Logits:
-        return edited_logits(
-            self.model, styles, picks, self.statistics.extremes, strength, self.settings.batch_size
-        )
+    def _judged(self, tables: Tabulation, styles: Styles, picks: list[Pick]) -> Logits:
+        moved = move(styles, picks, self.statistics.extremes, self.settings.strength)
+        return tables.journal.logits(moved)
 
     def _sufficiency(
-        self, picks: list[Pick], rows: Int64[Tensor, " n"], target: int
+        self, tables: Tabulation, picks: list[Pick], rows: Int64[Tensor, " h"], target: int
     ) -> dict[int, Estimate]:
         styles = self.statistics.styles[rows]
-        found = {}
-        for count in range(1, len(picks) + 1):
-            logits = self._edited(styles, picks[:count], self.settings.strength)
-            found[count] = share(logits.argmax(dim=1) == target)
-        return found
+        return {
+            count: share(self._judged(tables, styles, picks[:count]).argmax(dim=1) == target)
+            for count in range(1, len(picks) + 1)
+        }

@@ -360,6 +360,72 @@ def test_a_fingerprint_reads_every_type_of_number() -> None:
     assert classifier(half(1.0)).fingerprint() != classifier(half(1.5)).fingerprint()
 
 
+# Random weights ----------------------------------------------------------------------------------
+
+
+def scripted(tmp_path: Path) -> FrozenClassifier:
+    path = tmp_path / "net.pt"
+    torch.jit.trace(network().eval(), images()).save(path)
+    return classifier(build_network(str(path), {}))
+
+
+@pytest.mark.parametrize("kind", ["module", "torchscript"])
+def test_random_weights_are_the_classifiers_own_permuted_and_all_else_stays(
+    kind: str, tmp_path: Path
+) -> None:
+    frozen = classifier() if kind == "module" else scripted(tmp_path)
+    before = {name: x.clone() for name, x in frozen.state_dict().items()}
+    fingerprint, x = frozen.fingerprint(), images()
+    logits = frozen(x)
+
+    null = frozen.randomised(0)
+
+    assert frozen.fingerprint() == fingerprint
+    assert torch.equal(frozen(x), logits)
+    assert (null(x) - logits).abs().max() > 1e-3
+    after = null.state_dict()
+    assert list(after) == list(before)
+    for name, was in before.items():
+        assert torch.equal(frozen.state_dict()[name], was)
+        assert torch.equal(after[name].flatten().sort().values, was.flatten().sort().values)
+        assert torch.equal(after[name], was) == (was.ndim < 2), name
+
+
+def test_a_random_classifier_is_frozen_and_speaks_of_the_same_classes() -> None:
+    frozen = FrozenClassifier(network(), adapter(mean=[0.2]), ("a", "b", "c"), ["0"])
+
+    null = frozen.randomised(0)
+
+    assert null.class_names == frozen.class_names
+    assert null.feature_layers == frozen.feature_layers
+    assert null.adapter.declaration() == frozen.adapter.declaration()
+    assert not any(p.requires_grad for p in null.parameters())
+    assert not any(module.training for module in null.modules())
+
+
+def test_random_weights_depend_on_the_seed_alone() -> None:
+    frozen, before = classifier(), torch.get_rng_state()
+
+    seeds = [frozen.randomised(seed).fingerprint() for seed in (0, 0, 1)]
+
+    assert seeds[0] == seeds[1] != seeds[2]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_with_the_channels_innermost_are_permuted_too() -> None:
+    net = network().to(memory_format=torch.channels_last)
+
+    null = classifier(net).randomised(0).network[0].weight
+
+    assert torch.equal(null.flatten().sort().values, net[0].weight.flatten().sort().values)
+    assert not torch.equal(null, net[0].weight)
+
+
+def test_a_network_without_weights_to_permute_is_refused() -> None:
+    with pytest.raises(InputError, match="weights of two or more dimensions .* got none in OneLog"):
+        classifier(OneLogit(True), ("no", "yes")).randomised(0)
+
+
 # Where networks come from ------------------------------------------------------------------------
 
 

@@ -1,0 +1,173 @@
+"""Processes that search together: the first leads, the others serve.
+
+The leader runs the search. What is heavy it puts as a task, which every process runs on its own
+share; the parts are merged by adding tensors that are zero elsewhere, which changes no bit, so a
+result does not depend on the number of processes. As only the leader decides, processes of
+different computers cannot come to different decisions.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from torch import Tensor, distributed
+
+from stylex.errors import InputError
+from stylex.model import StylEx
+from stylex.search.engine import Engine
+from stylex.search.progress import Progress, quiet
+from stylex.types import Images
+
+WAIT = timedelta(hours=2)  # for the slowest process
+STARTERS = (
+    ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among those that were started together.
+
+    Attributes:
+        rank: From 0.
+        size: Number of processes.
+        local_rank: From 0 on each computer; says which GPU is this process's.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+
+def place(environment: Mapping[str, str]) -> Place:
+    """Where torchrun or Slurm's srun put this process; alone if neither started it.
+
+    Raises:
+        InputError: If a variable is no number.
+    """
+    for names in STARTERS:
+        if names[0] in environment and names[1] in environment:
+            values = [environment.get(name, "0") for name in names]
+            if not all(value.isdigit() for value in values):
+                raise InputError(
+                    f"{', '.join(names)} must be numbers, got {values}; start with torchrun or srun"
+                )
+            return Place(*map(int, values))
+    return Place()
+
+
+@dataclass
+class Member:
+    """What a process holds to work on.
+
+    Attributes:
+        model: The model under explanation.
+        images: Reference images.
+        computing: How engines compute, by the names of `Engine`'s arguments.
+        progress: Wraps this process's long loops.
+        engine: The engine that was opened last; none before the first.
+        baseline: What it was opened for, known to the leader alone.
+    """
+
+    model: StylEx
+    images: Images
+    computing: Mapping[str, Any]
+    progress: Progress = quiet
+    engine: Engine | None = None
+    baseline: object = None
+
+
+Task = Callable[..., Any]
+
+
+class Crew:
+    """All processes of a search, seen from one of them.
+
+    Attributes:
+        place: Of this process.
+        member: What this process holds; set before the first task.
+    """
+
+    member: Member
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process runs the search."""
+        return self.place.rank == 0
+
+    def engine(self) -> Engine:
+        """The engine that was opened last."""
+        assert self.member.engine is not None
+        return self.member.engine
+
+    def call(self, task: Task, *arguments: Any) -> Any:  # noqa: ANN401  the task's own
+        """Runs `task(crew, *arguments)` on every process; returns the leader's result.
+
+        Args:
+            task: A function of a module, which every process has under the same name.
+            arguments: Tensors and plain values.
+        """
+        if self.place.size > 1:
+            distributed.broadcast_object_list([(task, arguments)])
+        return task(self, *arguments)
+
+    def serve(self) -> None:
+        """Does the leader's tasks until it dismisses the crew."""
+        while True:
+            received: list[Any] = [None]
+            distributed.broadcast_object_list(received)
+            if received[0] is None:
+                return
+            task, arguments = received[0]
+            task(self, *arguments)
+
+    def dismiss(self) -> None:
+        """Lets the others go."""
+        if self.place.size > 1:
+            distributed.broadcast_object_list([None])
+
+    def share(self, count: int) -> range:
+        """Which of `count` pieces of a task are this process's."""
+        return range(self.place.rank, count, self.place.size)
+
+    def merge(self, part: Tensor) -> Tensor:
+        """All processes' parts of a tensor, each zero where it is another's."""
+        if self.place.size > 1:
+            distributed.all_reduce(part)
+        return part
+
+    def wait(self) -> None:
+        """Returns when all processes are here."""
+        if self.place.size > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def assembled(here: Place) -> Iterator[Crew]:
+    """The crew of processes that were started together.
+
+    Raises:
+        InputError: If there are several and no address to meet at is given.
+    """
+    if here.size == 1:
+        yield Crew(here)
+        return
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise InputError(
+                f"{here.size} processes need {name} to meet, got none; start with torchrun, or "
+                "export MASTER_ADDR=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1) "
+                "and MASTER_PORT=29500"
+            )
+    distributed.init_process_group("gloo", rank=here.rank, world_size=here.size, timeout=WAIT)
+    try:
+        yield Crew(here)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,440 @@
+"""Other ways to rank what moves a decision, on AttFind's images and on its scale.
+
+Single style coordinates from exemplars (StyleSpace) or at random; directions of the latent space
+from the generator's weights (SeFa) or from the classifier's gradient (GANalyze). A direction's
+edit is AttFind's: it sets an image's projection to the smallest or largest of the reference
+images. Directions have no part in the appended probabilities: moving those tells the generator
+the class, and finds no attribute.
+Sources: Wu et al. 2021 (arXiv:2011.12799); Shen & Zhou 2021 (arXiv:2007.06600); Goetschalckx et
+    al. 2019 (arXiv:1906.10112).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from stylex.errors import InputError
+from stylex.estimates import Estimate, mean, share
+from stylex.gan.generator import Generator
+from stylex.model import StylEx
+from stylex.search.counterfactuals import move
+from stylex.search.engine import Evaluator
+from stylex.search.progress import Progress
+from stylex.search.selection import Pick
+from stylex.search.statistics import Statistics
+from stylex.types import Latents, Logits
+
+RANKERS = ("attfind", "stylespace", "sefa", "ganalyze", "random")
+TOWARDS = ("smallest", "largest")
+MOST_EXEMPLARS = 30  # StyleSpace finds its channels with 10 to 30
+MOST_SINGULAR_VECTORS = 64  # measured both ways before SeFa's are ranked
+GANALYZE_STEPS, GANALYZE_BATCH = 300, 8
+# Adam's long run prefers directions whose slope is the same everywhere, and these move little.
+GANALYZE_LEARNING_RATE = 0.005
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A direction of the latent space with its extent.
+
+    Attributes:
+        vector: Of length 1.
+        low: Smallest projection of a reference image's latent on the vector.
+        high: Largest projection.
+    """
+
+    vector: Float[Tensor, " d"]
+    low: float
+    high: float
+
+    @classmethod
+    def over(cls, vector: Float[Tensor, " d"], latents: Latents) -> "Direction":
+        """The direction of a vector of any length above 0, with its extent over latents."""
+        unit = vector / vector.norm()
+        projections = latents @ unit
+        return cls(unit, float(projections.min()), float(projections.max()))
+
+
+class LatentEdit(NamedTuple):
+    """A direction and the extreme that it is moved to: 0 the lowest projection, 1 the highest."""
+
+    direction: Direction
+    towards: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What a ranker puts first, measured on held-out images.
+
+    Attributes:
+        name: The ranker, one of RANKERS.
+        ranked: What it ranked, best first, as people read it, such as `8px conv1 #23 -> largest`.
+        effect: Mean change of the target's logit by the first alone.
+        sufficiency: By number moved together, the share of images that become the target.
+        passes: Images synthesised to rank, beyond the statistics that all rankers share; a
+            backward pass counts as two.
+    """
+
+    name: str
+    ranked: tuple[str, ...]
+    effect: Estimate
+    sufficiency: dict[int, Estimate]
+    passes: int
+
+    @property
+    def flips(self) -> Estimate:
+        """Share of images whose decision becomes the target by the first alone."""
+        return self.sufficiency[1]
+
+    def as_json(self) -> dict[str, Any]:
+        """All parts by name."""
+        return {
+            "name": self.name,
+            "ranked": list(self.ranked),
+            "effect": self.effect.as_json(),
+            "flips": self.flips.as_json(),
+            "sufficiency": {str(k): v.as_json() for k, v in self.sufficiency.items()},
+            "passes": self.passes,
+        }
+
+
+def stylespace_channels(
+    styles: Float[Tensor, "n s"],
+    exemplars: Bool[Tensor, " n"],
+    num: int,
+    coordinates: Sequence[int],
+) -> list[Pick]:
+    """Coordinates whose values set exemplars apart from all images, relative to their spread.
+
+    With δ = (s − mean) / std over all images, a coordinate's score is |mean δ| / std δ over the
+    exemplars; its direction is the sign of mean δ. A coordinate that never varies scores 0.
+
+    Args:
+        styles: Of all reference images.
+        exemplars: Which of them have the attribute, such as the class to move to.
+        num: Most picks to return.
+        coordinates: Flat coordinates to rank.
+
+    Raises:
+        InputError: If there are fewer than two exemplars.
+
+    Source: Wu et al. 2021 (arXiv:2011.12799), section 5.
+    """
+    if exemplars.sum() < 2:
+        raise InputError(
+            "StyleSpace's ranking needs at least 2 images that the classifier calls the target, "
+            f"got {int(exemplars.sum())}; give more images or leave 'stylespace' out"
+        )
+    ranked = styles[:, list(coordinates)]
+    deltas = ((ranked - ranked.mean(dim=0)) / ranked.std(dim=0))[exemplars]  # [e s]
+    means = deltas.mean(dim=0)
+    scores = (means.abs() / deltas.std(dim=0)).nan_to_num(nan=0.0)
+    order = scores.argsort(descending=True, stable=True)[:num].tolist()
+    return [Pick(coordinates[i], int(means[i] > 0)) for i in order]
+
+
+def most_certain(logits: Float[Tensor, "n k"], target: int, most: int) -> Bool[Tensor, " n"]:
+    """Exemplars of a class: the images called it with the highest probability, at most so many."""
+    probability = logits.softmax(dim=1)[:, target]
+    called = logits.argmax(dim=1) == target
+    order = probability.masked_fill(~called, -1.0).argsort(descending=True, stable=True)
+    chosen = torch.zeros_like(called)
+    chosen[order[:most]] = True
+    return chosen & called
+
+
+def random_picks(coordinates: Sequence[int], num: int, seed: int) -> list[Pick]:
+    """Different coordinates, each towards a random extreme; at most `num`."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(coordinates), generator=generator)[:num].tolist()
+    directions = torch.randint(2, (len(order),), generator=generator).tolist()
+    return [Pick(coordinates[i], d) for i, d in zip(order, directions, strict=True)]
+
+
+def edited_latents(
+    latents: Latents, direction: Direction, towards: int, strength: float
+) -> Latents:
+    """Moves latents along a direction; leaves the input untouched.
+
+    Args:
+        latents: Latents of the images.
+        direction: The direction.
+        towards: 0 its lowest projection, 1 its highest.
+        strength: 0 changes nothing, 1 sets every projection to the extreme, more goes beyond it.
+    """
+    vector = direction.vector.to(latents)
+    extreme = (direction.low, direction.high)[towards]
+    return latents + strength * (extreme - latents @ vector)[:, None] * vector
+
+
+def moved_latents(latents: Latents, edits: Sequence[LatentEdit], strength: float) -> Latents:
+    """Latents with the sum of several edits, each measured from the unedited latent."""
+    moved = latents.clone()
+    for direction, towards in edits:
+        moved += edited_latents(latents, direction, towards, strength) - latents
+    return moved
+
+
+@torch.no_grad()
+def style_directions(
+    generator: Generator, latents: Latents, num: int, code_dim: int
+) -> list[Direction]:
+    """Directions that change the styles most: right singular vectors of the stacked affine layers.
+
+    Args:
+        generator: Whose affine layers, the ToRGB layers' included, map a latent to styles.
+        latents: Of the reference images; they give the extents.
+        num: Most directions to return.
+        code_dim: Leading dimensions of the latent that directions may use: the encoder's, since
+            the rest are the appended probabilities and would leak the label.
+
+    Returns:
+        Directions at right angles, by falling singular value; each one's largest entry is above 0.
+
+    Source: Shen & Zhou 2021 (arXiv:2007.06600), equation 9.
+    """
+    # The affine layers are A·w + b: the styles of unit vectors, less those of 0, are A's columns.
+    probes = torch.eye(latents.shape[1], device=generator.const.device)[:code_dim]
+    columns = generator.styles(probes) - generator.styles(torch.zeros_like(probes))  # [code s]
+    vectors = torch.linalg.svd(columns.t().cpu(), full_matrices=False).Vh[:num]
+    signs = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True)).sign()
+    padded = functional.pad(vectors * signs, (0, latents.shape[1] - code_dim))
+    return [Direction.over(vector, latents.cpu()) for vector in padded]
+
+
+@torch.enable_grad()
+def ganalyze_direction(
+    model: StylEx,
+    latents: Latents,
+    target: int,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    progress: Progress,
+) -> Direction:
+    """A direction along which the target's logit rises in proportion to the step.
+
+    θ is trained so that G(w + αθ) scores α more than G(w), with α uniform in [-0.5, 0.5]; the
+    score is the target's logit, in units of its standard deviation over the images (GANalyze's
+    own assessor is in [0, 1]). θ has no part in the appended probabilities.
+
+    Args:
+        model: The model under explanation.
+        latents: Of the images to train on; they give the extent, too.
+        target: The class whose logit shall rise towards the highest projection.
+        steps: Of Adam.
+        batch_size: Images per step.
+        learning_rate: Of Adam.
+        seed: Of images and steps α.
+        progress: Wraps the loop over steps.
+
+    Raises:
+        InputError: If the logit does not depend on the encoder's part of the latents.
+
+    Source: Goetschalckx et al. 2019 (arXiv:1906.10112), section 3.
+    """
+    device, num_classes = model.generator.const.device, len(model.class_names)
+    latents = latents.to(device)
+    with torch.no_grad():
+        parts = [model.classifier(model.generator(part)) for part in latents.split(batch_size)]
+        scores = torch.cat(parts)[:, target]
+    spread = scores.std()
+    theta = torch.zeros(latents.shape[1] - num_classes, device=device, requires_grad=True)
+    optimiser = torch.optim.Adam([theta], learning_rate)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in progress(range(steps), "GANalyze"):
+        rows = torch.randint(len(latents), (batch_size,), generator=generator).to(device)
+        alpha = (torch.rand(batch_size, generator=generator) - 0.5).to(device)
+        shift = functional.pad(alpha[:, None] * theta, (0, num_classes))
+        moved = model.classifier(model.generator(latents[rows] + shift))[:, target]
+        loss = ((moved - scores[rows]) / spread - alpha).square().mean()
+        (theta.grad,) = torch.autograd.grad(loss, theta)
+        optimiser.step()
+    found = theta.detach().cpu()
+    if not found.norm() > 0:
+        raise InputError(
+            f"GANalyze needs images that differ in the logit of '{model.class_names[target]}' and "
+            "a generator that can move it, got neither or one; give more images or leave "
+            "'ganalyze' out"
+        )
+    return Direction.over(functional.pad(found, (0, num_classes)), latents.cpu())
+
+
+def rank_edits(
+    effect: Callable[[LatentEdit], float],
+    directions: Sequence[Direction],
+    num: int,
+    progress: Progress,
+) -> list[tuple[int, int]]:
+    """Measures every direction both ways and ranks the better way of each by its effect.
+
+    Args:
+        effect: Mean effect of an edit on the target's logit.
+        directions: To measure.
+        num: Most to return.
+        progress: Wraps the loop over directions.
+
+    Returns:
+        Position in `directions` and extreme, best first; only the first may lower the logit.
+    """
+    found = []
+    for i in progress(range(len(directions)), "directions"):
+        found.append(max((effect(LatentEdit(directions[i], t)), -i, t) for t in (0, 1)))
+    best = sorted(found, reverse=True)[:num]
+    return [(-i, t) for rank, (value, i, t) in enumerate(best) if rank == 0 or value > 0]
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What all rankers are measured with, on the held-out rows."""
+
+    model: StylEx
+    engine: Evaluator
+    statistics: Statistics
+    held: Int64[Tensor, " h"]
+    target: int
+    strength: float
+
+    def of_picks(self, name: str, picks: Sequence[Pick], passes: int) -> Ranking:
+        """Measures a ranker of coordinates."""
+        layout = self.model.generator.layout
+        labels = [f"{layout.name(c)} -> {TOWARDS[d]}" for c, d in picks]
+        styles, extremes = self.statistics.styles[self.held], self.statistics.extremes
+        edited = [
+            self.engine.logits(move(styles, picks[: i + 1], extremes, self.strength))
+            for i in range(len(picks))
+        ]
+        return self._ranking(name, labels, edited, passes)
+
+    def of_edits(
+        self, name: str, edits: Sequence[LatentEdit], labels: Sequence[str], passes: int
+    ) -> Ranking:
+        """Measures a ranker of directions."""
+        edited = [self.edited_logits(edits[: i + 1], self.held) for i in range(len(edits))]
+        return self._ranking(name, labels, edited, passes)
+
+    @torch.no_grad()
+    def edited_logits(self, edits: Sequence[LatentEdit], rows: Int64[Tensor, " m"]) -> Logits:
+        """Logits of some images with edits in the latent space."""
+        moved = moved_latents(self.statistics.latents[rows], edits, self.strength)
+        generator = self.model.generator
+        return self.engine.logits(generator.styles(moved.to(generator.const.device)))
+
+    def effect(self, edit: LatentEdit, rows: Int64[Tensor, " m"]) -> float:
+        """Mean change of the target's logit."""
+        change = self.edited_logits([edit], rows) - self.statistics.base_logits[rows]
+        return float(change[:, self.target].mean())
+
+    def _ranking(
+        self, name: str, labels: Sequence[str], edited: Sequence[Logits], passes: int
+    ) -> Ranking:
+        change = edited[0] - self.statistics.base_logits[self.held]
+        sufficiency = {
+            count: share(logits.argmax(dim=1) == self.target)
+            for count, logits in enumerate(edited, start=1)
+        }
+        return Ranking(name, tuple(labels), mean(change[:, self.target]), sufficiency, passes)
+
+
+def compare_rankers(
+    model: StylEx,
+    engine: Evaluator,
+    statistics: Statistics,
+    selecting: Int64[Tensor, " m"],
+    held: Int64[Tensor, " h"],
+    target: int,
+    picks_of_search: Sequence[Pick],
+    *,
+    passes_of_search: int,
+    coordinates: Sequence[int],
+    strength: float,
+    names: Sequence[str],
+    num: int,
+    seed: int,
+    progress: Progress,
+) -> list[Ranking]:
+    """Puts rankers on one scale: effect and sufficiency on held-out images, and the cost.
+
+    StyleSpace takes the images called the target as exemplars. SeFa's directions are measured
+    like coordinates, on the rows selected on. GANalyze, made for endless samples, trains on all
+    images but those held out.
+
+    Args:
+        model: The model under explanation.
+        engine: Measures edited styles.
+        statistics: Of the reference images.
+        selecting: Rows of `statistics` that the search selected on.
+        held: Rows to measure on, of images that the classifier does not call the target.
+        target: The class to move to.
+        picks_of_search: AttFind's, best first.
+        passes_of_search: Images synthesised to find them.
+        coordinates: Flat coordinates that the search ranked; StyleSpace and chance rank the same.
+        strength: Of all edits; 1 reaches the extreme.
+        names: Rankers to compare, of RANKERS.
+        num: Most to move together.
+        seed: Of random picks and GANalyze.
+        progress: Wraps long loops.
+
+    Returns:
+        One ranking per name, in their order.
+
+    Raises:
+        InputError: If a ranker is unknown, there is nothing to compare, or the images do not
+            suffice.
+    """
+    for name in names:
+        if name not in RANKERS:
+            raise InputError(f"rankers must be among {', '.join(RANKERS)}, got '{name}'")
+    if num < 1 or not picks_of_search:
+        raise InputError(
+            "rankers are compared on at least 1 attribute of the search, got "
+            f"{min(num, len(picks_of_search))}; ask for more, or leave the comparison out"
+        )
+    study = _Study(model, engine, statistics, held, target, strength)
+
+    def stylespace() -> Ranking:
+        exemplars = most_certain(statistics.base_logits, target, MOST_EXEMPLARS)
+        picks = stylespace_channels(statistics.styles, exemplars, num, coordinates)
+        return study.of_picks("stylespace", picks, 0)
+
+    def sefa() -> Ranking:
+        latents, before = statistics.latents, engine.passes
+        code_dim = latents.shape[1] - len(model.class_names)
+        found = style_directions(model.generator, latents, MOST_SINGULAR_VECTORS, code_dim)
+        best = rank_edits(lambda edit: study.effect(edit, selecting), found, num, progress)
+        passes = engine.passes - before
+        labels = [f"singular vector {i + 1} -> {TOWARDS[towards]}" for i, towards in best]
+        return study.of_edits("sefa", [LatentEdit(found[i], t) for i, t in best], labels, passes)
+
+    def ganalyze() -> Ranking:
+        free = torch.ones(len(statistics.latents), dtype=torch.bool)
+        free[held] = False
+        trained = ganalyze_direction(
+            model,
+            statistics.latents[free],
+            target,
+            steps=GANALYZE_STEPS,
+            batch_size=GANALYZE_BATCH,
+            learning_rate=GANALYZE_LEARNING_RATE,
+            seed=seed,
+            progress=progress,
+        )
+        edit = LatentEdit(Direction.over(trained.vector, statistics.latents), 1)
+        passes = int(free.sum()) + 3 * GANALYZE_STEPS * GANALYZE_BATCH
+        return study.of_edits("ganalyze", [edit], ["GANalyze"], passes)
+
+    rankings: dict[str, Callable[[], Ranking]] = {
+        "attfind": lambda: study.of_picks("attfind", picks_of_search[:num], passes_of_search),
+        "stylespace": stylespace,
+        "sefa": sefa,
+        "ganalyze": ganalyze,
+        "random": lambda: study.of_picks("random", random_picks(coordinates, num, seed), 0),
+    }
+    return [rankings[name]() for name in names]
