@@ -75,7 +75,7 @@ class Settings:
     effects: EffectsKind = "screened"
     audit_images: int = 4
     confidence: float = 0.99
-    tolerance: float = 0.01
+    tolerance: float = 0.002
     picks_per_round: int = 2
     num_candidates: int = 40
     threshold: float = 1.0

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,6 +20,9 @@ class Score(Protocol):
 
     def change(self, logits: SomeLogits, effects: SomeLogits) -> Values:
         """What is to be raised: the gain when the logits change by the effects."""
+
+    def possible(self, logits: SomeLogits, change: Values) -> Values:
+        """A first-order estimate of a gain, brought within what a gain can be."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,10 @@ class Logit:
         """Its change."""
         return effects[..., self.target]
 
+    def possible(self, logits: SomeLogits, change: Values) -> Values:
+        """Any change is."""
+        return change
+
 
 @dataclass(frozen=True)
 class Rise(Logit):
@@ -47,6 +55,10 @@ class Rise(Logit):
     def change(self, logits: SomeLogits, effects: SomeLogits) -> Values:
         """Its change, 0 where it falls."""
         return effects[..., self.target].clamp(min=0)
+
+    def possible(self, logits: SomeLogits, change: Values) -> Values:
+        """No gain is below 0."""
+        return change.clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -66,3 +78,7 @@ class LogProbability:
     def change(self, logits: SomeLogits, effects: SomeLogits) -> Values:
         """Its change."""
         return self(logits + effects) - self(logits)
+
+    def possible(self, logits: SomeLogits, change: Values) -> Values:
+        """A probability does not rise above 1."""
+        return torch.minimum(change, -self(logits))

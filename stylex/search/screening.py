@@ -28,8 +28,8 @@ Measure = Callable[[Edits], Float[Tensor, "m k"]]
 NUM_COVARIATES = 8  # principal components of logits and styles
 RIDGE = 8.0  # of the regression, in images: with fewer the coefficients stay near 0
 PRIOR = 6.0  # images' worth of belief that an edit varies as much as the others
-CHALLENGERS = 16  # edits measured on more images in a round
-STEP = 16  # images more
+CHALLENGERS, OPEN_SHARE = 16, 4  # edits measured on more images in a round: at least, or one in
+STEPS = (4, 32)  # images more: as many as an edit has, but within these
 STRIDE = 7919  # edits' audits begin at different images: a prime
 DRAWN_AT_ONCE = 2**24  # entries of a table of images and edits
 JOINT_CONFIDENCE = 0.95  # of a decision's bound
@@ -42,7 +42,8 @@ class Screening:
     """How sure a search is before it decides.
 
     Attributes:
-        audit_images: Images that every edit is measured on at least.
+        audit_images: Images that every edit is measured on at least, half of them among those of
+            the question.
         confidence: Of each comparison of two edits, one-sided.
         tolerance: Edits whose mean gains differ by no more than this, in the score's unit, are as
             good as each other.
@@ -98,8 +99,8 @@ class ScreenedTable:
     """Effects that are measured as far as a selection's questions need them.
 
     Assumed: an edit's errors of prediction are drawn at random from those on all images, which the
-    order of drawing sees to, and their mean is nearly normal; an edit that never came near the best
-    errs on the images of a later question as it does on others.
+    order of drawing sees to, and their mean is nearly normal; an edit measured on few of a
+    question's images errs on the others as it does on those measured.
 
     Attributes:
         num_images: Number of images.
@@ -142,19 +143,21 @@ class ScreenedTable:
         if not alive.any() or not among.any():
             return None
         self._audit(alive)
+        self._audit_inside(alive, among)
         z = NormalDist().inv_cdf(self._screening.confidence)
         while True:
             found = self._estimate(gain, among)
             lead = int(found.mean.masked_fill(~alive, -math.inf).argmax())
             excess = found.excess(lead, alive, z)
             rivals = excess > self._screening.tolerance
-            open_ = rivals & (found.count < found.population)
-            chosen = open_.nonzero()[:, 0][excess[open_].argsort(descending=True)[:CHALLENGERS]]
+            open_ = (rivals & (found.count < found.population)).nonzero()[:, 0]
+            most = max(CHALLENGERS, len(open_) // OPEN_SHARE)
+            chosen = open_[excess[open_].argsort(descending=True)[:most]]
             if rivals.any() and found.count[lead] < found.population:
                 chosen = torch.cat((chosen, torch.tensor([lead])))
             if not len(chosen):
                 return self._decide(found, lead, alive)
-            self._draw(chosen, torch.full_like(chosen, STEP), among)
+            self._draw(chosen, found.count[chosen].clamp(*STEPS), among)
 
     def raises(self, pick: Pick, gain: Gain, among: Bool[Tensor, " n"]) -> bool:
         """See `selection.Table`; decided at the confidence of a comparison."""
@@ -168,7 +171,8 @@ class ScreenedTable:
             mean, error = float(found.mean[arm]), float(found.variance[arm]) ** 0.5
             if abs(mean) > z * error or found.count[arm] >= found.population:
                 return mean > 0
-            self._draw(torch.tensor([arm]), torch.tensor([STEP]), among)
+            here = torch.tensor([arm])
+            self._draw(here, found.count[here].clamp(*STEPS), among)
 
     def column(self, pick: Pick, among: Bool[Tensor, " n"]) -> Float[Tensor, "b k"]:
         """See `selection.Table`."""
@@ -217,6 +221,13 @@ class ScreenedTable:
         arms = missing.nonzero()[:, 0]
         everything = torch.ones(self.num_images, dtype=torch.bool)
         self._draw(arms, missing[arms], everything, begin=arms * STRIDE)
+
+    def _audit_inside(self, alive: Bool[Tensor, " a"], among: Bool[Tensor, " n"]) -> None:
+        """Measures every edit on half as many of a question's own images."""
+        least = self._screening.audit_images // 2
+        inside = self._arms[among[self._images]].bincount(minlength=len(alive))
+        arms = (alive & (inside < least)).nonzero()[:, 0]
+        self._draw(arms, least - inside[arms], among, begin=arms * STRIDE)
 
     def _draw(
         self,
@@ -346,7 +357,7 @@ def regression_means(
 
     Returns:
         Estimates of the means and of their variances. An arm's variance is that of its errors, each
-        predicted from the others, drawn towards that of all arms while its sample is small.
+        predicted from the others; a small sample's is drawn towards that of all arms if it is less.
     """
     count = arms.bincount(minlength=num_arms).double()
     safe = count.clamp_min(1)
@@ -368,7 +379,8 @@ def regression_means(
     errors = errors / (1 - leverage - 1 / safe[arms]).clamp_min(0.05)
     squares = total(errors**2)
     common = squares[count > 1].sum() / count[count > 1].sum().clamp_min(1)
-    spread = (PRIOR * common + squares) / (PRIOR + count)
+    own = squares / safe
+    spread = torch.maximum((PRIOR * common + squares) / (PRIOR + count), own)
     mean = slope * expected + level - (middle * weights).sum(dim=1)
     return mean, spread / count.clamp_min(0.5)
 

@@ -1,5 +1,6 @@
 """One search: the questions that can be put to a model and its reference images."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from stylex.search.evidence import Evidence, gather
 from stylex.search.joint import select_in_rounds
 from stylex.search.rankers import compare_rankers
 from stylex.search.results import Attribute, Explanation, SelectionReport, Settings
-from stylex.search.scores import Logit, LogProbability, Rise
+from stylex.search.scores import Logit, LogProbability, Rise, Score
 from stylex.search.screening import ScreenedTable, screen_image
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
@@ -30,6 +31,11 @@ from stylex.types import Logits, Styles
 LEAST_IMAGES = (
     8  # called the source: three to select on, three to show, and some that do not show it
 )
+SCORES: dict[str, Callable[[int], Score]] = {
+    "joint": LogProbability,
+    "paper": Logit,
+    "notebook": Rise,
+}
 FILTERED_IMAGES = 10  # judged per direction by the discriminator filter (official notebook)
 FILTERED_EFFECT = 0.2  # logits; of the images that it judges (official notebook)
 FILTERED_STRENGTH = 2.0  # of the judged edits (official notebook)
@@ -221,7 +227,7 @@ class Search:
             target: Class to move to.
         """
         selector = self.settings.selector
-        score = LogProbability(target) if selector == "joint" else Logit(target)
+        score = SCORES[selector](target)
         table = tables.table(selecting, score, "effects.zarr")
         stable = table.stable(self.settings.unstable_change, self.settings.unstable_share)
         passes = self._filter(table, selecting, tables.classes.index(target))
@@ -310,7 +316,7 @@ class Search:
             return towards, int((~stable).sum())
         back_rows = self.rows_called(self.said == target, f"'{self.model.class_names[target]}'")
         back_rows = back_rows[: (len(back_rows) + 1) // 2]
-        other = tables.table(back_rows, Logit(source), "effects-back.zarr")
+        other = tables.table(back_rows, Rise(source), "effects-back.zarr")
         other_stable = other.stable(settings.unstable_change, settings.unstable_share)
         back = chosen(other, back_rows, source, other_stable)
         parts = ((table, stable), (other, other_stable))

@@ -122,7 +122,8 @@ class Tabulation:
         slopes = journal.slopes(rows, score)[:, self.coordinates]
         here = journal.baseline.styles[rows][:, self.coordinates]
         step = journal.baseline.extremes[:, None, self.coordinates] - here
-        return (self.strength * slopes * step).transpose(0, 1)
+        change = (self.strength * slopes * step).transpose(0, 1)
+        return score.possible(journal.baseline.base_logits[rows][:, None, None], change)
 
     def _screened(self, journal: Journal, rows: Tensor, score: Score) -> ScreenedTable:
         assert self.screening is not None
