@@ -50,8 +50,8 @@ SCORES: dict[str, Callable[[int], Score]] = {
     "joint": LogProbability,
     "notebook": Rise,
 }
-BATCHES = (32, 64, 128)
-SAMPLE_S = 4.0  # of each rate
+BATCHES = (16, 32, 64, 128)
+SAMPLE_S = 30.0  # of all rates
 ANALYTIC = 5760  # coordinates, as StyleGAN2 has at 256 px
 COLUMNS = {
     **{"question": "question", "searches": "searches", "images": "images", "edits": "edits"},
@@ -140,27 +140,17 @@ def summary(question: str, rows: Sequence[Row]) -> Row:
     return {"question": question, "searches": len(rows), **means}
 
 
-def rate(run: Callable[[], int], seconds: float) -> float:
-    """Images or edits per second: the median of several calls, each telling how many it made."""
-    rates, until = [], time.perf_counter() + seconds
-    run()
-    while len(rates) < 3 or time.perf_counter() < until:
-        start = time.perf_counter()
-        count = run()
-        rates.append(count / (time.perf_counter() - start))
-    return median_of.median(rates)
-
-
 @torch.no_grad()
 def rates(model: StylEx, found: Statistics, seconds: float) -> dict[str, float]:
-    """Passes per second of the ways to measure everything."""
+    """Passes per second of the ways to measure everything, taken in turn; medians of rounds."""
     on, m = model.generator.const.device, len(model.generator.layout.searched())
     styles = found.styles.to(on)
 
-    def plain(size: int) -> Callable[[], int]:
+    def plain(size: int, times: int) -> Callable[[], int]:
         def run() -> int:
-            model.classifier(model.generator.synthesis(styles[:size])).cpu()
-            return size
+            for _ in range(times):
+                model.classifier(model.generator.synthesis(styles[:size])).cpu()
+            return size * times
 
         return run
 
@@ -173,8 +163,16 @@ def rates(model: StylEx, found: Statistics, seconds: float) -> dict[str, float]:
         engine.forget()
         return len(edits)
 
-    best = max(rate(plain(size), seconds / len(BATCHES)) for size in BATCHES)
-    return {"official": rate(plain(1), seconds), "batched": best, "resumed": rate(resumed, seconds)}
+    runs = {f"batched {size}": plain(size, 512 // size) for size in BATCHES}
+    runs |= {"official": plain(1, 64), "resumed": resumed}
+    speeds: dict[str, list[float]] = {name: [] for name in runs}
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(speeds["resumed"]) < 3:
+        for name, run in runs.items():
+            start = time.perf_counter()
+            speeds[name].append(run() / (time.perf_counter() - start))
+    found_speeds = {name: median_of.median(values[1:]) for name, values in speeds.items()}
+    return {**found_speeds, "batched": max(found_speeds[f"batched {size}"] for size in BATCHES)}
 
 
 def measured(model: StylEx, found: Statistics, count: int) -> Tensor:
@@ -276,7 +274,7 @@ def run(arguments: argparse.Namespace) -> Row:
     images, _ = data.batch(range(len(data)))
     found = collect(model, [x.to(on) for x in images.split(256)], list(range(len(data))), 0.0)
     count = min(arguments.images, len(data))
-    speeds = rates(model, found, 0.5 if arguments.quick else SAMPLE_S)
+    speeds = rates(model, found, 1.0 if arguments.quick else SAMPLE_S)
     study = Study(model, found, measured(model, found, count), gradients(model, found, count))
     said = found.base_logits[:count].argmax(dim=1)
     num_classes = found.base_logits.shape[1]

@@ -33,8 +33,6 @@ STEPS = (4, 32)  # images more: as many as an edit has, but within these
 STRIDE = 7919  # edits' audits begin at different images: a prime
 DRAWN_AT_ONCE = 2**24  # entries of a table of images and edits
 JOINT_CONFIDENCE = 0.95  # of a decision's bound
-LEAST_AUDITED, AUDITED_SHARE = 32, 20  # of one image's edits: at least, and one in
-ROUND = 64  # edits of one image measured at once
 
 
 @dataclass(frozen=True)
@@ -383,58 +381,3 @@ def regression_means(
     spread = torch.maximum((PRIOR * common + squares) / (PRIOR + count), own)
     mean = slope * expected + level - (middle * weights).sum(dim=1)
     return mean, spread / count.clamp_min(0.5)
-
-
-def screen_image(
-    measure: Measure,
-    predicted: Float[Tensor, "2 m"],
-    num: int,
-    strength: float,
-    screening: Screening,
-    gain: Gain,
-) -> Float[Tensor, "2 m"]:
-    """Gains of one image's edits, measured wherever they may be among the best.
-
-    A random twentieth of all edits, of weak and strong predictions alike, is measured; how far they
-    lie from their predictions bounds the others, which are measured in the order of their bounds
-    until none reaches the `num`-th best coordinate.
-
-    Args:
-        measure: Exact changes of all logits by edits of the image, row 0.
-        predicted: First-order estimates of the gains.
-        num: Number of best coordinates that must be right.
-        strength: Of the edits.
-        screening: How sure to be.
-        gain: What an edit is to raise.
-
-    Returns:
-        Measured gains, −∞ where nothing was measured.
-    """
-    expected, m = predicted.flatten(), predicted.shape[1]
-    gains = torch.full_like(expected, -math.inf)
-
-    def add(arms: Int64[Tensor, " e"]) -> None:
-        zeros = torch.zeros_like(arms)
-        strengths = torch.full((len(arms),), strength)
-        gains[arms] = gain(measure(Edits(zeros, arms % m, arms // m, strengths)), zeros)
-
-    order = stratified_order(expected[:, None], LEAST_AUDITED, screening.seed)
-    audited = order[: max(LEAST_AUDITED, len(order) // AUDITED_SHARE)]
-    add(audited)
-    slope, middle, deviation = _line(expected[audited], gains[audited])
-    z = NormalDist().inv_cdf(screening.confidence)
-    bounds = slope * expected + middle + z * deviation
-    while True:
-        best = gains.view(2, m).amax(dim=0).topk(min(num, m)).values[-1]
-        open_ = (gains.isinf() & (bounds > best.clamp_min(0))).nonzero()[:, 0]
-        if not len(open_):
-            return gains.view(2, m)
-        add(open_[bounds[open_].argsort(descending=True)[:ROUND]])
-
-
-def _line(x: Float[Tensor, " e"], y: Float[Tensor, " e"]) -> tuple[float, float, float]:
-    """Slope and intercept of the least squares line, and the deviation from it."""
-    centred = x - x.mean()
-    slope = float((centred * y).sum() / (centred**2).sum().clamp_min(1e-12))
-    left = y - slope * x
-    return slope, float(left.mean()), float(left.std())

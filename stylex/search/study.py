@@ -21,7 +21,7 @@ from stylex.search.joint import select_in_rounds
 from stylex.search.rankers import compare_rankers
 from stylex.search.results import Attribute, Explanation, SelectionReport, Settings
 from stylex.search.scores import Logit, LogProbability, Rise, Score
-from stylex.search.screening import ScreenedTable, screen_image
+from stylex.search.screening import ScreenedTable
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
 from stylex.search.table import EffectTable
@@ -168,7 +168,10 @@ class Search:
                 f"image {index} is already called '{names[target]}'; give another target"
             )
         tables = self.tabulation(None, target)
-        gains = self._image_gains(tables, row, target)
+        # One image has no others that speak for it: every edit is measured.
+        edits = Edits.grid(row, torch.tensor(self.coordinates), self.settings.strength)
+        tables.exhaustive_passes += len(edits)
+        gains = tables.journal.measure(edits)[:, target].reshape(2, len(self.coordinates))
         picks = selection.independent(gains, self.settings.num_attributes)
         if not picks:
             raise InputError(
@@ -188,28 +191,6 @@ class Search:
         return self._explained(
             tables, picks, row, row, source, target, selection=report, subset=subset
         )
-
-    def _image_gains(
-        self, tables: Tabulation, row: Int64[Tensor, " r"], target: int
-    ) -> Float[Tensor, "2 m"]:
-        """Gains of one image's edits, −∞ where a screening found no need to measure."""
-        journal, count = tables.journal, len(self.coordinates)
-        screening, strength = self.settings.screening(), self.settings.strength
-        tables.exhaustive_passes += 2 * count
-        if screening is None:
-            edits = Edits.grid(row, torch.tensor(self.coordinates), strength)
-            return journal.measure(edits)[:, target].reshape(2, count)
-        predicted = tables.predicted(journal, row, Logit(target))[0]
-
-        def measure(edits: Edits) -> Tensor:
-            images = row.expand(len(edits))
-            return journal.measure(
-                Edits(images, edits.coordinates, edits.directions, edits.strengths)
-            )
-
-        gain = tables.gain(Logit, target, self.statistics.base_logits[row])
-        wanted = self.settings.num_attributes
-        return screen_image(measure, predicted, wanted, strength, screening, gain)
 
     def select(
         self,
@@ -355,9 +336,9 @@ class Search:
     def _report(
         self, tables: Tabulation, num_unstable: int, rejected: tuple[int, ...] | None
     ) -> SelectionReport:
-        screened = self.settings.screening() is not None
+        screened = bool(tables.screened)
         return SelectionReport(
-            self.settings.effects,
+            "screened" if screened else "exhaustive",
             tables.passes,
             tables.exhaustive_passes,
             self.settings.confidence if screened else None,

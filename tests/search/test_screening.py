@@ -15,7 +15,6 @@ from stylex.search.screening import (
     Screening,
     covariates,
     regression_means,
-    screen_image,
     stratified_order,
 )
 from stylex.search.selection import Gain, Pick, select_notebook, select_paper
@@ -233,19 +232,6 @@ def test_a_good_prediction_makes_a_mean_surer_and_does_not_bend_it() -> None:
 def test_an_order_of_drawing_holds_every_image_once(count: int) -> None:
     order = stratified_order(torch.randn(count, 1), 4, seed=1)
     assert sorted(order.tolist()) == list(range(count))
-
-
-def test_one_images_best_edits_are_measured_and_exact() -> None:
-    random = torch.Generator().manual_seed(0)
-    effects = torch.randn(1, 2, 400, 1, generator=random)
-    predicted = effects[0, ..., 0] + 0.3 * torch.randn(2, 400, generator=random)
-    lookup = Lookup(effects)
-    gains = screen_image(lookup, predicted, 10, 1.0, SURE, gain_of(effects))
-    best = effects[0, ..., 0].amax(dim=0).topk(10)
-    assert gains.amax(dim=0).topk(10).indices.tolist() == best.indices.tolist()
-    measured = gains.isfinite()
-    assert torch.equal(gains[measured], effects[0, ..., 0][measured])
-    assert len(lookup.entries) < 400
 
 
 def test_covariates_are_standardised_and_fewer_than_an_eighth_of_the_images() -> None:
