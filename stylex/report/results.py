@@ -37,6 +37,52 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What else speaks for an attribute, on images that the selection did not see.
+
+    Attributes:
+        moved: Share of images whose target's logit rises noticeably.
+        doses: Mean change of that logit at rising strengths.
+        monotone: Whether no stronger edit does less.
+        saturating: Whether it does, but flattens.
+        q: Against classifiers of random weights; none if that was not asked, or for one image.
+        ranks: 5 % and 95 % quantile of the attribute's rank on random halves of the images; none
+            for one image.
+        near: Share of the reference images whose value lies near the extreme.
+    """
+
+    moved: Estimate
+    doses: tuple[tuple[float, Estimate], ...]
+    monotone: bool
+    saturating: bool
+    q: float | None
+    ranks: tuple[float, float] | None
+    near: Estimate
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the selection cost, and how sure it is.
+
+    Attributes:
+        effects: `screened` or `exhaustive`.
+        passes: Generator passes made.
+        exhaustive_passes: Generator passes that measuring everything would have made.
+        bound: No edit's mean gain exceeds that of the one picked by more than this, with 95 %
+            confidence for each pick, in the selector's unit; none if nothing was screened.
+        num_unstable: Images left out as unstable.
+        num_rejected: Coordinates that the discriminator rejected; none if it was not asked.
+    """
+
+    effects: str
+    passes: int
+    exhaustive_passes: int
+    bound: float | None
+    num_unstable: int
+    num_rejected: int | None
+
+
+@dataclass(frozen=True)
 class Attribute:
     """One style coordinate with its direction, its numbers and its pictures.
 
@@ -48,6 +94,7 @@ class Attribute:
         direction: The extreme it is moved to, `smallest` or `largest`.
         effect: Mean change of the target's logit on images that the selection did not see.
         flips: Share of those images whose decision becomes the target by this attribute alone.
+        evidence: What else speaks for it.
         pictures: Images that show it; none if too few do.
     """
 
@@ -58,6 +105,7 @@ class Attribute:
     direction: str
     effect: Estimate
     flips: Estimate
+    evidence: Evidence
     pictures: Pictures | None
 
     @property
@@ -80,6 +128,7 @@ class Results:
         subset: For one image, the ranks of the attributes that flip it together; none otherwise.
         sufficiency: By number of attributes moved together, the share of images that flip.
         attributes: In the order of selection.
+        selection: What finding them cost.
         together: Images with all attributes (or the subset) changed together.
         metrics: Fidelity over all images.
         provenance: What made the results.
@@ -94,6 +143,7 @@ class Results:
     subset: tuple[int, ...] | None
     sufficiency: dict[int, Estimate]
     attributes: tuple[Attribute, ...]
+    selection: Selection
     together: Pictures | None
     metrics: dict[str, Estimate]
     provenance: dict[str, Any]
@@ -150,6 +200,7 @@ def read_results(folder: Path) -> Results:
         attributes=tuple(
             _attribute(facts, folder, source) for facts in _entry(found, "attributes", source)
         ),
+        selection=_entry(found, "selection", source, _selection),
         together=_pictures(together) if together.is_file() and found["attributes"] else None,
         metrics={
             name: _entry(metrics, name, f"'{folder / 'metrics.json'}'", _estimate)
@@ -204,6 +255,32 @@ def _estimate(facts: Mapping[str, Any]) -> Estimate:
     )
 
 
+def _evidence(facts: Mapping[str, Any]) -> Evidence:
+    response, ranks = facts["dose_response"], facts["rank"]
+    return Evidence(
+        moved=_estimate(facts["moved"]),
+        doses=tuple((float(d["strength"]), _estimate(d["effect"])) for d in response["doses"]),
+        monotone=bool(response["monotone"]),
+        saturating=bool(response["saturating"]),
+        q=None if facts["q"] is None else float(facts["q"]),
+        ranks=None if ranks is None else (float(ranks["interval"][0]), float(ranks["interval"][1])),
+        near=_estimate(facts["extreme"]["near"]),
+    )
+
+
+def _selection(facts: Mapping[str, Any]) -> Selection:
+    bounds = [float(decision["bound"]) for decision in facts["decisions"]]
+    rejected = facts["rejected"]
+    return Selection(
+        str(facts["effects"]),
+        int(facts["passes"]),
+        int(facts["exhaustive_passes"]),
+        max(bounds) if bounds else None,
+        int(facts["num_unstable"]),
+        None if rejected is None else len(rejected),
+    )
+
+
 def _attribute(facts: Mapping[str, Any], folder: Path, source: str) -> Attribute:
     shown = _entry(facts, "shown", source)
     return Attribute(
@@ -213,6 +290,7 @@ def _attribute(facts: Mapping[str, Any], folder: Path, source: str) -> Attribute
         },
         effect=_entry(facts, "effect", source, _estimate),
         flips=_entry(facts, "flips", source, _estimate),
+        evidence=_entry(facts, "evidence", source, _evidence),
         pictures=None if shown is None else _pictures(folder / shown),
     )
 

@@ -4,6 +4,7 @@ from stylex.estimates import Estimate
 from stylex.report.results import Attribute, Results
 
 ABSENT = "not measured"
+SIGNIFICANT = 0.05  # largest q
 
 
 def percent(share: float | None) -> str:
@@ -125,6 +126,57 @@ def together_finding(results: Results) -> str:
         f"flips {percent(share.value)} ({count(share)}, 95% interval {percent_interval(share)}) "
         "of images not selected on"
     )
+
+
+def response(attribute: Attribute) -> str:
+    """What more strength does."""
+    evidence = attribute.evidence
+    if evidence.saturating:
+        return "rises with strength, then flattens"
+    if evidence.monotone:
+        return "rises with strength"
+    strength, _ = max(evidence.doses, key=lambda dose: dose[1].value or 0.0)
+    return f"strongest at {times(strength)}, weaker beyond"
+
+
+def against_random(attribute: Attribute) -> str:
+    """How the effect compares with that on classifiers of random weights."""
+    q = attribute.evidence.q
+    if q is None:
+        return ABSENT
+    said = "more than random weights react" if q <= SIGNIFICANT else "no more than random weights"
+    return f"{said} (q = {q:.2g})"
+
+
+def rank_range(attribute: Attribute) -> str:
+    """Its rank on random halves of the images."""
+    ranks = attribute.evidence.ranks
+    if ranks is None:
+        return ABSENT
+    low, high = (f"{rank:g}" for rank in ranks)
+    return low if low == high else f"{low} to {high}"
+
+
+def selection(results: Results) -> str:
+    """What the selection cost, and how sure it is."""
+    found = results.selection
+    parts = [f"Found with {found.passes:,} generator passes"]
+    if found.effects == "screened":
+        saving = found.exhaustive_passes / found.passes
+        parts[0] += f", {saving:.1f} times fewer than measuring every edit"
+        unit = "log-probability" if results.selector == "joint" else "logits"
+        if found.bound is not None:
+            parts.append(
+                "no other edit’s mean gain exceeds a picked one’s by more than "
+                f"{max(found.bound, 0.0):.2f} in {unit} (95% bound)"
+            )
+    else:
+        parts[0] += ": every edit was measured"
+    if found.num_unstable:
+        parts.append(f"{found.num_unstable} unstable images left out")
+    if found.num_rejected is not None:
+        parts.append(f"{found.num_rejected} coordinates rejected by the discriminator")
+    return "; ".join(parts) + "."
 
 
 def attribute_lines(results: Results, attribute: Attribute) -> tuple[str, ...]:

@@ -23,6 +23,25 @@ def estimate(value: float, num_images: int, *, is_share: bool) -> dict[str, Any]
     return mean(value + spread).as_json()
 
 
+def evidence(rank: int, num_images: int) -> dict[str, Any]:
+    """An attribute's other figures: the first saturates, the second rises, the third peaks."""
+    curves = ([1.0, 1.4, 1.45], [1.0, 2.0, 3.0], [1.0, 2.0, 0.5])
+    doses = [
+        {"strength": strength, "effect": estimate(value, num_images, is_share=False)}
+        for strength, value in zip((0.5, 1.0, 2.0), curves[(rank - 1) % 3], strict=True)
+    ]
+    one = num_images == 1
+    return {
+        "moved": estimate(0.875, num_images, is_share=True),
+        "rank": None if one else {"median": rank, "interval": [rank, rank + 1.0]},
+        "dose_response": {"doses": doses, "monotone": rank % 3 != 0, "saturating": rank % 3 == 1},
+        "p": None if one else 0.002,
+        "q": None if one else (0.004 if rank < 3 else 0.3),
+        "significant": None if one else rank < 3,
+        "extreme": {"z": 3.1, "near": estimate(0.02, 500, is_share=True)},
+    }
+
+
 def write_pictures(path: Path, num_images: int, channels: int, size_px: int, first: int) -> None:
     """Random images, of which a square in the middle is changed."""
     shape = (num_images, channels, size_px, size_px)
@@ -104,6 +123,7 @@ def write_folder(tmp_path: Path) -> WriteFolder:
                     "direction": ("smallest", "largest")[rank % 2],
                     "effect": estimate(1.5 - 0.11 * rank, held, is_share=False),
                     "flips": estimate(0.0 if is_one_image else 0.25, held, is_share=True),
+                    "evidence": evidence(rank, held),
                     "shown": file,
                 }
             )
@@ -128,6 +148,14 @@ def write_folder(tmp_path: Path) -> WriteFolder:
                     for k in range(1, num_attributes + 1)
                 },
                 "attributes": attributes,
+                "selection": {
+                    "effects": "screened",
+                    "passes": 4000,
+                    "exhaustive_passes": 32000,
+                    "decisions": [{"bound": 0.031}, {"bound": -0.2}],
+                    "num_unstable": 0,
+                    "rejected": None,
+                },
             },
         )
         metrics = {

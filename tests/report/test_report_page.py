@@ -186,3 +186,37 @@ def test_what_was_not_measured_is_not_a_number() -> None:
     assert wording.count(nothing) == "not measured"
     assert wording.percent_interval(nothing) == wording.logits_interval(nothing) == ""
     assert wording.logits(-0.5) == "−0.50"
+
+
+@pytest.mark.parametrize(
+    ("rank", "response", "random"),
+    [
+        (1, "rises with strength, then flattens", "more than random weights react (q = 0.004)"),
+        (2, "rises with strength", "more than random weights react (q = 0.004)"),
+        (3, "strongest at ×1, weaker beyond", "no more than random weights (q = 0.3)"),
+    ],
+)
+def test_the_evidence_of_an_attribute_is_said_in_words(
+    write_folder: WriteFolder, rank: int, response: str, random: str
+) -> None:
+    folder = write_folder()
+    results = read_results(folder)
+    attribute = results.attributes[rank - 1]
+    assert wording.response(attribute) == response
+    assert wording.against_random(attribute) == random
+    assert wording.rank_range(attribute) == f"{rank} to {rank + 1}"
+    page = report(folder).words
+    assert response in page
+    assert random in page
+
+
+def test_the_page_says_what_the_selection_cost_and_how_sure_it_is(
+    write_folder: WriteFolder,
+) -> None:
+    folder = write_folder()
+    said = wording.selection(read_results(folder))
+    assert said == (
+        "Found with 4,000 generator passes, 8.0 times fewer than measuring every edit; no other "
+        "edit’s mean gain exceeds a picked one’s by more than 0.03 in log-probability (95% bound)."
+    )
+    assert said in report(folder).words
