@@ -1,5 +1,6 @@
 """Door 2: a checkpoint and images → attributes, pictures, report; `--help` lists every key."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,9 +15,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stylex.data.datasets import ImageSet
+    from stylex.gan.residual import Discriminator
     from stylex.model import StylEx
     from stylex.search.crew import Crew, Member
+    from stylex.search.panel import Panel
     from stylex.search.results import Explanation, Settings
+    from stylex.search.verdicts import Comparison
+
+CHANGED = 3  # exit code of a comparison that shows a change
 
 
 def search(config: dict[str, Any], raw: DictConfig) -> None:
@@ -28,6 +34,7 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     folder = Path(config["output_dir"] or default_folder(config))
     check_writable(folder)
     check_classes(config, read_config(checkpoint)["class_names"])
+    check_compared(config)
 
     from stylex.search.crew import assembled, place
     from stylex.search.results import Settings
@@ -37,13 +44,21 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     chosen = Settings.of({**settings, "selector": config["selector"], "seed": config["seed"]})
     with assembled(place(os.environ)) as crew:
         crew.member, data = prepare(config, raw, checkpoint, computing, crew)
+        if config["compare"] is not None:
+            crew.member = panel(crew.member, config, checkpoint)
         if not crew.leads:
             crew.serve()
             return
+        changed = False
         try:
-            lead(crew, data, config, chosen, checkpoint, folder)
+            if config["compare"] is None:
+                lead(crew, data, config, chosen, checkpoint, folder)
+            else:
+                changed = lead_comparison(crew, data, config, chosen, checkpoint, folder)
         finally:
             crew.dismiss()
+    if changed:
+        raise SystemExit(CHANGED)
 
 
 def prepare(
@@ -67,7 +82,7 @@ def prepare(
     ops = config["ops"]
     device = choose_device(config["device"], crew.place.local_rank)
     model = load(checkpoint)
-    if "classifier" in config:
+    if "classifier" in config and config["compare"] is None:
         model.classifier = build_classifier(config["classifier"], model.class_names)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = ops["tf32"]
     model = model.to(device)
@@ -84,6 +99,21 @@ def prepare(
     return Member(model, images, computing, Bars() if crew.leads else quiet), data
 
 
+def panel(member: "Member", config: dict[str, Any], checkpoint: Path) -> "Panel":
+    """The same with all classifiers to compare; each process reads them for itself."""
+    from stylex.model import read_config
+    from stylex.search.panel import Panel, read_classifier
+
+    model, one = member.model, member.images[:1]
+    device = model.generator.const.device
+    spec = config.get("classifier") or read_config(checkpoint)["classifier"]
+    classifiers = [
+        read_classifier(str(name), model.classifier, spec, one).to(device)
+        for name in config["compare"]
+    ]
+    return Panel(model, member.images, member.computing, member.progress, classifiers=classifiers)
+
+
 def lead(
     crew: "Crew",
     data: "ImageSet",
@@ -93,15 +123,11 @@ def lead(
     folder: Path,
 ) -> None:
     """The first process's work."""
-    from stylex.model import load_discriminator
     from stylex.report.report import write_report
     from stylex.search.explanation import explain_together
     from stylex.search.results import write_explanation
 
     model = crew.member.model
-    judge = None
-    if config["discriminator"]:
-        judge = load_discriminator(checkpoint).to(model.generator.const.device)
     num_coordinates = len(model.generator.layout.searched(settings.torgb))
     what = "one image" if config["image"] is not None else f"at most {settings.num_images} a class"
     say(
@@ -117,13 +143,61 @@ def lead(
         settings,
         folder,
         made_by,
-        judge,
+        discriminator(model, config, checkpoint),
     )
     write_explanation(found, folder, settings, facts)
     write_metrics(model, crew.member.images, data.labels, found, settings.num_attributes, folder)
     write_provenance(model, config, made_by, folder)
     write_report(folder, progress=crew.member.progress)
     print_table(found, folder)
+
+
+def discriminator(
+    model: "StylEx", config: dict[str, Any], checkpoint: Path
+) -> "Discriminator | None":
+    """Judge of the discriminator filter; none if it is not asked for."""
+    from stylex.model import load_discriminator
+
+    if not config["discriminator"]:
+        return None
+    return load_discriminator(checkpoint).to(model.generator.const.device)
+
+
+def lead_comparison(
+    crew: "Crew",
+    data: "ImageSet",
+    config: dict[str, Any],
+    settings: "Settings",
+    checkpoint: Path,
+    folder: Path,
+) -> bool:
+    """The first process's work with several classifiers; whether something changes."""
+    from stylex.artifacts import write_json
+    from stylex.search.comparison import compare
+
+    model, names = crew.member.model, [str(name) for name in config["compare"]]
+    say(
+        f"{len(data)} images of '{config['split']}' give the extremes; at most "
+        f"{settings.num_images} that {len(names)} classifiers call the same are compared on "
+        "(search.num_images)"
+    )
+    made_by = {"data": data.fingerprint}
+    found = compare(
+        crew,
+        names,
+        config["source"],
+        config["target"],
+        settings,
+        folder,
+        made_by,
+        discriminator(model, config, checkpoint),
+        config["compare_least"],
+    )
+    write_json(folder / "comparison.json", {**made_by, **found.as_json()})
+    fingerprints = {judge.name: judge.fingerprint for judge in found.judges}
+    write_provenance(model, config, {**made_by, "classifiers": fingerprints}, folder)
+    print_comparison(found, folder)
+    return found.num_changes > 0
 
 
 def default_folder(config: dict[str, Any]) -> str:
@@ -137,6 +211,9 @@ def default_folder(config: dict[str, Any]) -> str:
     else:
         question = f"{config['source'] or 'any'}-to-{config['target'] or 'nearest'}"
     question += "" if config["selector"] == "joint" else f"-{config['selector']}"
+    if config["compare"] is not None:
+        mark = hashlib.sha256(repr(config["compare"]).encode()).hexdigest()[:8]
+        question = f"compare-{question}-{mark}"
     return (
         f"results/{Path(config['checkpoint']).name}/{question.replace(' ', '-').replace('/', '-')}"
     )
@@ -148,6 +225,24 @@ def check_classes(config: dict[str, Any], class_names: list[str]) -> None:
     for key in ("source", "target"):
         if config[key] is not None and str(config[key]).lower() not in known:
             raise InputError(f"{key} must be one of {', '.join(class_names)}, got '{config[key]}'")
+
+
+def check_compared(config: dict[str, Any]) -> None:
+    """Refuses a comparison that cannot be, before anything heavy is loaded."""
+    names = config["compare"]
+    if names is None:
+        return
+    if not isinstance(names, list) or len(names) < 2:
+        raise InputError(
+            "compare must be a list of at least two classifiers, the reference first, got "
+            f"'{names}'; give compare=[checkpoint,PATH]"
+        )
+    if config["image"] is not None:
+        raise InputError(
+            f"compare explains a class, got image={config['image']}; leave one of the two out"
+        )
+    if config["compare_least"] < 0:
+        raise InputError(f"compare_least must be at least 0, got {config['compare_least']}")
 
 
 def check_fit(model: "StylEx", data: Any, checkpoint: Path) -> None:  # noqa: ANN401  an ImageSet
@@ -205,7 +300,7 @@ def write_metrics(
 
 
 def write_provenance(
-    model: "StylEx", config: dict[str, Any], made_by: dict[str, str], folder: Path
+    model: "StylEx", config: dict[str, Any], made_by: dict[str, Any], folder: Path
 ) -> None:
     """Writes provenance.json: what made these results."""
     from stylex.artifacts import digest, provenance, write_json
@@ -293,6 +388,48 @@ def print_table(found: "Explanation", folder: Path) -> None:
     if found.subset is not None:
         say(f"attributes {', '.join(map(str, found.subset))} together flip this image")
     say(f"open {folder / 'index.html'}")
+
+
+def print_comparison(found: "Comparison", folder: Path) -> None:
+    """Prints what becomes of every attribute under every other classifier, and the exit code."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    reference = found.judges[0].name
+    moved = f"{found.source or 'any other class'} → {found.target}"
+    say(f"{moved}: effects in standard deviations of the target's logit; ↑ largest, ↓ smallest")
+    for position, judge in enumerate(found.judges[1:]):
+        same = f"same decision on {judge.agreement.value:.1%} of the reconstructions"
+        table = Table(
+            title=f"{judge.name} against {reference}\n({same})",
+            box=SIMPLE,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        for name in ("attribute", "picked", "was", "is", "difference", "verdict"):
+            table.add_column(name, justify="right")
+        for attribute in found.attributes:
+            was, now = attribute.effects[0], attribute.effects[position + 1]
+            difference = attribute.differences[position]
+            low, high = difference.standardised.interval or (float("nan"),) * 2
+            table.add_row(
+                f"{attribute.name} {'↓↑'[attribute.direction == 'largest']}",
+                f"{was.rank or '-'}/{now.rank or '-'}",
+                f"{was.standardised.value:+.2f}",
+                f"{now.standardised.value:+.2f}",
+                f"{difference.standardised.value:+.2f} ({low:+.2f} … {high:+.2f})",
+                difference.verdict,
+            )
+        Console().print(table)
+    if not found.can_show_one:
+        say(f"{len(found.held)} images cannot show a single change; give more images")
+    count = found.num_changes
+    if count:
+        say(f"{count} times an attribute appears, vanishes or changes sign: exit code {CHANGED}")
+    else:
+        say("no attribute appears, vanishes or changes sign: exit code 0")
+    say(f"see {folder / 'comparison.json'}")
 
 
 if __name__ == "__main__":

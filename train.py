@@ -134,7 +134,10 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
         write_tensors(target / "classifier.safetensors", network.state_dict())
         write_yaml(
             target / "config.yaml",
-            {k: config[k] for k in ("data", "classifier", "training", "seed")},
+            {
+                **{k: config[k] for k in ("data", "classifier", "training", "seed")},
+                "class_names": list(training.class_names),
+            },
         )
 
     facts = {key: config[key] for key in ("data", "classifier", "training", "seed")}

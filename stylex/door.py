@@ -1,7 +1,9 @@
 """How every door opens: a user's mistake becomes one sentence and exit code 2."""
 
 import difflib
+import importlib.metadata
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from stylex.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+SUBMITTER = "hydra-submitit-launcher"
 
 
 def open_door(config_name: str, run: Callable[[dict[str, Any], DictConfig], None]) -> None:
@@ -29,7 +32,8 @@ def open_door(config_name: str, run: Callable[[dict[str, Any], DictConfig], None
             `instantiate`.
     """
     try:
-        _check_overrides(config_name, [a for a in sys.argv[1:] if not a.startswith("-")])
+        several = bool({"-m", "--multirun", "launcher=slurm"} & set(sys.argv[1:]))
+        _check_overrides(config_name, [a for a in sys.argv[1:] if not a.startswith("-")], several)
     except InputError as error:
         _refuse(error)
 
@@ -74,14 +78,40 @@ def _refuse(error: InputError) -> None:
     raise SystemExit(2)
 
 
-def _check_overrides(config_name: str, overrides: list[str]) -> None:
+def _check_overrides(config_name: str, overrides: list[str], several: bool = False) -> None:
     """Composes once ahead of Hydra, so that a typing mistake is one sentence with the nearest key.
+
+    Args:
+        config_name: File in configs/ without its ending.
+        overrides: What was typed.
+        several: Whether a value may be several, one for each of as many runs.
 
     Raises:
         InputError: If a key or a group's option does not exist, or a value cannot be read.
     """
+    groups, values, swept = _sorted_out(overrides, several)
+    if "launcher=slurm" in groups:
+        _check_slurm()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            config = hydra.compose(config_name, overrides=groups)
+            known = _keys(config)
+            for name in (*swept, *(name for _, name in values)):
+                if name not in known:
+                    raise InputError(_unknown(name, known))
+            given = hydra.compose(config_name, overrides=[*groups, *(text for text, _ in values)])
+            for _, name in values:
+                _check_kind(name, OmegaConf.select(config, name), OmegaConf.select(given, name))
+        except HydraException as error:
+            raise InputError(f"the configuration must be sound, got: {error}") from error
+
+
+def _sorted_out(
+    overrides: list[str], several: bool
+) -> tuple[list[str], list[tuple[str, str]], list[str]]:
+    """Options of groups, values with their keys, and keys that get several values."""
     parser = OverridesParser.create()
-    groups, values = [], []
+    groups, values, swept = [], [], []
     for text in overrides:
         try:
             override = parser.parse_override(text)
@@ -94,22 +124,28 @@ def _check_overrides(config_name: str, overrides: list[str]) -> None:
             raise InputError(
                 f"an argument must read key=value, got '{text}'; quote special characters"
             )
-        if (CONFIGS / name).is_dir():
+        is_group = (CONFIGS / name).is_dir()
+        if several and override.is_sweep_override():
+            swept += [] if is_group else [name]
+        elif is_group:
             groups.append(f"{name}={_check_option(name, override.value())}")
         elif not name.startswith("hydra") and not override.is_add():
             values.append((text, name))
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        try:
-            config = hydra.compose(config_name, overrides=groups)
-            known = _keys(config)
-            for _, name in values:
-                if name not in known:
-                    raise InputError(_unknown(name, known))
-            given = hydra.compose(config_name, overrides=[*groups, *(text for text, _ in values)])
-            for _, name in values:
-                _check_kind(name, OmegaConf.select(config, name), OmegaConf.select(given, name))
-        except HydraException as error:
-            raise InputError(f"the configuration must be sound, got: {error}") from error
+    return groups, values, swept
+
+
+def _check_slurm() -> None:
+    try:
+        importlib.metadata.version(SUBMITTER)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError(
+            f"launcher=slurm needs the package {SUBMITTER}, got none; pip install -e '.[slurm]'"
+        ) from error
+    if shutil.which("srun") is None:
+        raise InputError(
+            "launcher=slurm needs Slurm's srun, got none on this computer; give the command on one "
+            "of the cluster, or leave launcher out"
+        )
 
 
 def _check_option(group: str, value: Any) -> str:  # noqa: ANN401  whatever was typed

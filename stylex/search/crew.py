@@ -25,6 +25,7 @@ WAIT = timedelta(hours=2)  # for the slowest process
 STARTERS = (
     ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    ("SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID"),
 )
 
 
@@ -44,7 +45,7 @@ class Place:
 
 
 def place(environment: Mapping[str, str]) -> Place:
-    """Where torchrun or Slurm's srun put this process; alone if neither started it.
+    """Where torchrun, Slurm's srun or submitit put this process; alone if none started it.
 
     Raises:
         InputError: If a variable is no number.
@@ -96,6 +97,7 @@ class Crew:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self._failed = False
 
     @property
     def leads(self) -> bool:
@@ -116,7 +118,10 @@ class Crew:
         """
         if self.place.size > 1:
             distributed.broadcast_object_list([(task, arguments)])
-        return task(self, *arguments)
+        self._failed = True  # until it has ended
+        found = task(self, *arguments)
+        self._failed = False
+        return found
 
     def serve(self) -> None:
         """Does the leader's tasks until it dismisses the crew."""
@@ -129,8 +134,8 @@ class Crew:
             task(self, *arguments)
 
     def dismiss(self) -> None:
-        """Lets the others go."""
-        if self.place.size > 1:
+        """Lets the others go; amid a task that failed here they do not listen, but end with us."""
+        if self.place.size > 1 and not self._failed:
             distributed.broadcast_object_list([None])
 
     def share(self, count: int) -> range:
