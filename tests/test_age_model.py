@@ -21,7 +21,9 @@ from stylex.artifacts import read_tensors
 from stylex.errors import InputError
 from stylex.gan.styles import StyleLayout
 from stylex.model import CONFIG_FILE, DISCRIMINATOR_FILE, build_discriminator, convert_age_model
-from stylex.search.selection import Pick, merge_directions, select_notebook, stable_images
+from stylex.search.scores import Rise
+from stylex.search.selection import Gain, Pick, merge_directions, select_notebook
+from stylex.search.table import EffectTable
 
 OLD, YOUNG = 0, 1
 # Coordinates and directions that make faces old, best first. Source: a replication's run of the
@@ -138,12 +140,20 @@ def test_the_published_coordinates_are_where_the_replications_found_them() -> No
 def test_the_notebook_selector_finds_the_published_attributes_in_the_released_effects() -> None:
     effects, logits = stored("effects"), stored("base_logits")
     assert effects.shape == (250, 2, 5760, 2)
-    effects = effects * stable_images(effects, change=2.0, most=750)[:, None, None, None]
+    stable = EffectTable(effects, range(5760), range(2)).stable(2.0, 750.5 / 23040)
+    effects = effects * stable[:, None, None, None]
     said = logits.argmax(dim=1)
 
-    towards = select_notebook(effects[said == YOUNG][..., OLD], 10, max_image_effect=1.0)
-    back = select_notebook(effects[said == OLD][..., YOUNG], 10, max_image_effect=1.0)
-    picks = merge_directions(effects, YOUNG, OLD, towards, back, 10)
+    def selected(source: int, target: int) -> list[Pick]:
+        rows = said == source
+        table = EffectTable(effects[rows], range(5760), range(2))
+        return select_notebook(table, Gain(Rise(target), logits[rows]), 10, max_image_effect=1.0)
+
+    def column(pick: Pick) -> torch.Tensor:
+        return effects[:, pick.direction, pick.coordinate]
+
+    towards, back = selected(YOUNG, OLD), selected(OLD, YOUNG)
+    picks = merge_directions(column, YOUNG, OLD, towards, back, 10)
 
     assert picks == [Pick(*pair) for pair in PUBLISHED]
 

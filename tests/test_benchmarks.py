@@ -15,7 +15,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # the benchmarks are not installed
 
-from benchmarks import gpu, measurement, ops, training  # noqa: E402
+from benchmarks import gpu, measurement, ops, search, training  # noqa: E402
 from benchmarks.gpu import Part, aims, results, run, run_all  # noqa: E402
 
 FACTS = {"device", "date", "torch", "cuda", "threads", "benchmark", "notes", "rows", "seconds"}
@@ -116,6 +116,23 @@ def test_the_training_benchmark_gives_every_phase_and_says_that_there_is_no_augm
     assert list(plain["phases_ms"]) == phases
     assert list(styled["phases_ms"]) == ["noise step", "encoder step", "path length", "R1"]
     assert "without augmentation" in capsys.readouterr().out
+
+
+def test_the_search_benchmark_gives_its_ratios_and_how_far_screened_and_exhaustive_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(ROOT / "pretrained" / "fashion-32")
+    given = ["--quick", "--checkpoint", checkpoint, "--json", str(tmp_path / "search.json")]
+    assert search.main(given) == 0
+    found = read(tmp_path / "search.json")
+    wanted = {"passes_ratio", "seconds_ratio_exhaustive", "seconds_ratio_official"}
+    for name in (*wanted, "top10_agreement", "engine_efficiency"):
+        assert found[name] > 0
+    assert found["top10_agreement"] <= 1
+    assert found["coordinates"] == 160
+    (row,) = found["questions"]
+    assert row["searches"] == 10
+    assert "a sample, extrapolated" in capsys.readouterr().out
 
 
 def test_seconds_per_kimg_count_each_penalty_once_per_interval_and_its_own_batch_per_image() -> (

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
 DOORS = ("train", "search", "evaluation")
 NETWORK = "classifier.network=stylex.classifier.backbones:SmallCNN"
 WIDTHS = "{channels: 3, num_classes: null, width: 4, dropout: 0.0}"
+SLURM = "needs pip install '.[slurm]'"
 NEEDED = {  # what a user must give with an option
     "data/folder.yaml": ["data.root=nowhere", "data.resolution=32"],
     "classifier/module.yaml": [NETWORK, f"+classifier.arguments={WIDTHS}"],
@@ -58,7 +59,9 @@ def test_every_file_composes_and_leaves_nothing_missing(file: Path) -> None:
     if group == ".":
         config = composed(file.stem)
     else:
-        door = "search" if group == "search" else "train"
+        door = "search" if group in ("search", "launcher") else "train"
+        if file.stem == "slurm":
+            pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason=SLURM)
         config = composed(door, f"{group}={file.stem}", *NEEDED.get(str(file), []))
     assert isinstance(plain(config), dict)
 
@@ -204,28 +207,52 @@ def test_every_logger_option_names_classes_that_take_its_keys(option: str) -> No
 # The API
 
 
-def test_the_defaults_of_explain_are_those_of_the_files_key_by_key() -> None:
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(stylex.explain).parameters.items()
-    }
+COMPUTING = {"batch_size", "autocast"}  # change no result but its last bits
+
+
+def of_files() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keys of the door and of its search group, as shipped."""
+    door = yaml.safe_load((CONFIGS / "search.yaml").read_text())
+    return door, yaml.safe_load((CONFIGS / "search" / "default.yaml").read_text())
+
+
+def test_the_settings_of_a_search_are_those_of_the_files_key_by_key() -> None:
+    door, search = of_files()
+    assert not door.keys() & search.keys()
+    expected = {name: value for name, value in search.items() if name not in COMPUTING}
+    expected |= {name: door[name] for name in ("selector", "seed")}
+    shipped = asdict(Settings())
+    shipped["rankers"] = list(shipped["rankers"])  # YAML has no tuples
+    assert shipped == expected
+    kinds = {name: type(value) for name, value in expected.items()}
+    assert {name: type(value) for name, value in shipped.items()} == kinds
+    assert search.keys() >= COMPUTING
+    assert {search[name] for name in COMPUTING} == {None}
+
+
+def test_the_question_of_explain_is_the_doors() -> None:
+    door, search = of_files()
+    parameters = dict(inspect.signature(stylex.explain).parameters)
+    assert parameters.pop("settings").kind is inspect.Parameter.VAR_KEYWORD
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
     assert defaults.pop("model") is inspect.Parameter.empty
     assert defaults.pop("images") is inspect.Parameter.empty
     for name in ("made_by", "progress"):  # a caller's own
         defaults.pop(name)
-    defaults["num_attributes"] = defaults.pop("k")
-
-    door = yaml.safe_load((CONFIGS / "search.yaml").read_text())
+    assert defaults.pop("k") == search["num_attributes"]
+    assert defaults.pop("discriminator") is None
+    assert door.pop("discriminator") is False
+    assert defaults.pop("batch_size") is search["batch_size"]
     for name in ("defaults", "hydra", "checkpoint", "split", "device", "cpu_threads", "ops"):
         door.pop(name)  # where model and images come from, and what computes
-    search = yaml.safe_load((CONFIGS / "search" / "default.yaml").read_text())
-    assert not door.keys() & search.keys()
-    assert defaults == {**door, **search}
-    assert {name: type(value) for name, value in defaults.items()} == {
-        name: type(value) for name, value in {**door, **search}.items()
-    }
+    for name in ("compare", "compare_least"):
+        door.pop(name)  # another question, of several classifiers
+    settings = {field.name for field in fields(Settings)}
+    assert defaults == {name: value for name, value in door.items() if name not in settings}
 
 
-def test_the_settings_of_a_search_are_the_keys_of_its_file() -> None:
-    search = yaml.safe_load((CONFIGS / "search" / "default.yaml").read_text())
-    assert {field.name for field in fields(Settings)} == {*search, "selector", "seed"}
+def test_every_shipped_setting_makes_a_search() -> None:
+    config = plain(composed("search"))
+    settings = {name: value for name, value in config["search"].items() if name not in COMPUTING}
+    given = {**settings, "selector": config["selector"], "seed": config["seed"]}
+    assert replace(Settings.of(given), rankers=()) == Settings()

@@ -264,8 +264,18 @@ def test_a_checkpoint_of_another_number_of_classes_is_refused(
         (["image=3000"], "image must be a position in the data from 0 to 2, got 3000"),
         (["source=star", "target=Star"], "source and target must be two classes, got 'star' twice"),
         (["target=star"], "the search needs at least 8 images that the classifier calls"),
-        (["search.quantile=0.5"], "search.quantile must be in [0, 0.5), got 0.5"),
-        (["search.batch_size=0"], "batch_size must be at least 1, got 0"),
+        (
+            ["search.extremes=quantile", "search.quantile=0.5"],
+            "search.quantile must be in [0, 0.5), got 0.5",
+        ),
+        (["image=0", "search.batch_size=0"], "batch_size must be at least 1, got 0"),
+        (["search.audit_images=1"], "audit_images must be at least 2, got 1"),
+        (["search.confidence=1"], "confidence must be between 0.5 and 1, got 1"),
+        (["search.tolerance=-1"], "tolerance must be at least 0, got -1"),
+        (["search.rankers=[attfind,best]"], "rankers must be among attfind, stylespace, sefa, gan"),
+        (["search.autocast=int8"], "search.autocast must be"),
+        (["search.shown_strength=3"], "shown_strength must be above 0 and at most twice the"),
+        (["discriminator=true"], "the discriminator filter needs discriminator.safetensors beside"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(
@@ -387,13 +397,22 @@ def test_a_refused_door_leaves_the_process_with_code_2(checkpoint: Path, tmp_pat
     assert not (tmp_path / "output").exists()
 
 
-def test_an_unknown_selector_is_refused_at_the_door(
-    checkpoint: Path, pictures: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("typed", "known"),
+    [
+        ("selector=best", "joint, paper, notebook"),
+        ("search.effects=best", "screened, exhaustive"),
+        ("search.extremes=best", "min_max, quantile"),
+    ],
+)
+def test_an_unknown_choice_is_refused_at_the_door(
+    checkpoint: Path, pictures: Path, tmp_path: Path, typed: str, known: str
 ) -> None:
-    given = [f"checkpoint={checkpoint}", *data(pictures), "selector=best"]
+    given = [f"checkpoint={checkpoint}", *data(pictures), typed]
     done = run(str(ROOT / "search.py"), *given, f"output_dir={tmp_path / 'output'}", cwd=tmp_path)
     assert_one_sentence(done.returncode, done.stderr)
-    assert "one of joint, paper, notebook, got 'best'" in done.stderr
+    name = typed.partition("=")[0].rpartition(".")[2]
+    assert f"{name} must be one of {known}, got 'best'" in done.stderr
     assert not (tmp_path / "output").exists()
 
 

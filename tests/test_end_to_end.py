@@ -45,6 +45,10 @@ TINY = [
 ]
 
 
+SHORT = ["search.num_attributes=2", "search.num_shown=3", "search.num_random=2"]
+MEASURED = {"screened": "measured", "exhaustive": "effects.zarr/done/c"}  # one file after the other
+
+
 def run(door: str, *overrides: str) -> None:
     """Opens a door in this process, where torch is imported already."""
     spec = importlib.util.spec_from_file_location(f"door_{door}", ROOT / f"{door}.py")
@@ -162,6 +166,7 @@ def test_a_training_leaves_what_the_next_stage_reads(trained: Path) -> None:
         "checkpoints/last.ckpt",
         "checkpoints/model.safetensors",
         "checkpoints/classifier.safetensors",
+        "checkpoints/discriminator.safetensors",
         "checkpoints/config.yaml",
     }
     model = stylex.load(trained)
@@ -179,7 +184,8 @@ def test_six_steps_train_every_network(trained: Path, pictures: list[str]) -> No
 
 
 def test_a_resumed_training_equals_one_in_one_go_bit_for_bit(resumed: Path, trained: Path) -> None:
-    for name in ("model.safetensors", "classifier.safetensors", "config.yaml"):
+    networks = [f"{name}.safetensors" for name in ("model", "classifier", "discriminator")]
+    for name in (*networks, "config.yaml"):
         one, other = (folder / "checkpoints" / name for folder in (resumed, trained))
         assert one.read_bytes() == other.read_bytes(), name
 
@@ -239,7 +245,9 @@ def test_a_search_leaves_all_its_numbers(found: Path, trained: Path) -> None:
         assert isinstance(json.loads((found / f"{name}.json").read_text()), dict)
     statistics = Statistics.read(found / "statistics.safetensors")
     assert len(statistics.indices) == 32
-    assert (found / "effects.zarr").is_dir()
+    assert (found / "measured" / "made_by.json").is_file()
+    assert len(list((found / "measured").glob("measure-*.safetensors"))) > 1
+    assert not (found / "effects.zarr").exists()
     assert (found / "counterfactuals" / "together.safetensors").is_file()
 
 
@@ -304,19 +312,51 @@ def test_the_same_search_again_changes_no_result(
 ) -> None:
     names = ("attributes.json", "metrics.json")
     before = {name: (found / name).read_bytes() for name in names}
-    chunks = {path: path.stat().st_mtime_ns for path in (found / "effects.zarr").rglob("*")}
+    answers = written(found / "measured")
     run("search", *asked(home, pictures, trained, "found"))
     assert {name: (found / name).read_bytes() for name in names} == before
-    assert {path: path.stat().st_mtime_ns for path in chunks} == chunks
+    assert written(found / "measured") == answers
+
+
+def test_a_search_that_measures_everything_keeps_a_table_and_measures_it_once(
+    home: Path, pictures: list[str], trained: Path
+) -> None:
+    given = [*asked(home, pictures, trained, "exhaustive"), *SHORT, "search.effects=exhaustive"]
+    run("search", *given)
+    folder = home / "exhaustive"
+    selection = json.loads((folder / "attributes.json").read_text())["selection"]
+    assert (selection["effects"], selection["decisions"]) == ("exhaustive", [])
+    assert len(written(folder / MEASURED["exhaustive"])) == 4
+    before, table = (folder / "attributes.json").read_bytes(), written(folder / "effects.zarr")
+    run("search", *given)
+    assert (folder / "attributes.json").read_bytes() == before
+    assert written(folder / "effects.zarr") == table
+
+
+def test_a_search_asks_the_discriminator_that_its_training_left(
+    home: Path, pictures: list[str], trained: Path, found: Path
+) -> None:
+    given = asked(home, pictures, trained, "filtered")
+    run("search", *given, *SHORT, "discriminator=true", "search.discriminator_change=1e9")
+    one, other = (
+        json.loads((home / name / "attributes.json").read_text()) for name in ("filtered", "found")
+    )
+    assert (one["selection"]["rejected"], other["selection"]["rejected"]) == ([], None)
+    assert one["attributes"][0]["coordinate"] == other["attributes"][0]["coordinate"]
+
+
+def written(folder: Path) -> dict[str, int]:
+    """Time of writing of every file."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}
 
 
 # A killed search
 
 
-def images_done(folder: Path) -> dict[int, int]:
-    """Time of writing of every image that is marked done."""
-    chunks = (folder / "effects.zarr" / "done" / "c").glob("*")
-    return {int(path.name): path.stat().st_mtime_ns for path in chunks}
+def whole(folder: Path) -> dict[str, int]:
+    """The same of the files that are not being written."""
+    return {name: time for name, time in written(folder).items() if not name.startswith(".")}
 
 
 @pytest.fixture
@@ -331,16 +371,19 @@ def started(home: Path) -> Iterator[list[subprocess.Popen[str]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("effects", MEASURED)
 def test_a_killed_search_goes_on_where_it_was_and_ends_the_same(
     home: Path,
     pictures: list[str],
     trained: Path,
-    found: Path,
     started: list[subprocess.Popen[str]],
+    effects: str,
 ) -> None:
-    folder = home / "killed"
+    folder = home / f"killed-{effects}"
+    given = [*asked(home, pictures, trained, folder.name), f"search.effects={effects}"]
     # One edited image at a time: slow enough to be killed in the middle.
-    overrides = [*asked(home, pictures, trained, "killed"), "search.batch_size=1"]
+    overrides = [*given, "search.batch_size=1"]
+    measured = folder / MEASURED[effects]
 
     def start() -> subprocess.Popen[str]:
         environment: dict[str, Any] = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -357,24 +400,26 @@ def test_a_killed_search_goes_on_where_it_was_and_ends_the_same(
 
     process = start()
     deadline = time.monotonic() + 120
-    while len(images_done(folder)) < 3:
+    while len(whole(measured)) < 2:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = images_done(folder)
-    assert 3 <= len(before) < 8
+    before = whole(measured)
+    assert len(before) >= 2
     assert not (folder / "attributes.json").exists()
 
     second = start()
     _, errors = second.communicate(timeout=240)
     assert second.returncode == 0, errors
     assert errors == ""
-    after = images_done(folder)
-    assert len(after) == 8
-    assert {image: after[image] for image in before} == before  # computed once, not again
-    one, other = (json.loads((f / "attributes.json").read_text()) for f in (folder, found))
+    after = whole(measured)
+    assert len(after) > len(before)
+    assert {name: after[name] for name in before} == before  # measured once, not again
+    run("search", *given, f"output_dir={home / 'unbroken' / effects}")
+    unbroken = home / "unbroken" / effects
+    one, other = (json.loads((f / "attributes.json").read_text()) for f in (folder, unbroken))
     assert_same(one, other)
 
 

@@ -21,7 +21,7 @@ from stylex.estimates import Estimate, mean, share
 from stylex.evaluation.counterfactual import confusions, decision_changed, flipped_to, is_visible
 from stylex.evaluation.fidelity import fidelity, reconstruct
 from stylex.model import StylEx, load, model_folder, read_config
-from stylex.search.counterfactuals import edited_logits, render, show
+from stylex.search.counterfactuals import edited_logits, render, show, strengths_tried
 from stylex.search.engine import Engine
 from stylex.search.joint import OpenTable, select_in_rounds
 from stylex.search.scores import Logit
@@ -235,7 +235,7 @@ def visibility(
                 scored.styles[rows],
                 pick,
                 study.selecting.extremes,
-                strength=config["shown_strength"],
+                strengths=strengths_tried(config["shown_strength"], 1.0),
                 target=pair[1],
                 most=config["num_shown_images"],
                 least_rise=config["least_rise"],

@@ -171,10 +171,8 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Data fingerprint", made_by["data"]),
         ("Split of the data", config.get("split")),
         ("Selector", results.selector),
-        (
-            "Strength of search and pictures",
-            f"×{results.strength:g} and ×{results.shown_strength:g}",
-        ),
+        ("Strength of the search", wording.times(results.strength)),
+        ("Greatest strength of pictures", wording.times(results.shown_strength)),
         ("Seed", made_by["seed"]),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("Platform", made_by["platform"]),

@@ -96,6 +96,7 @@ class Attribute:
         flips: Share of those images whose decision becomes the target by this attribute alone.
         evidence: What else speaks for it.
         pictures: Images that show it; none if too few do.
+        shown_strength: Of these pictures; none if there are none.
     """
 
     rank: int
@@ -107,6 +108,7 @@ class Attribute:
     flips: Estimate
     evidence: Evidence
     pictures: Pictures | None
+    shown_strength: float | None
 
     @property
     def layer_name(self) -> str:
@@ -123,7 +125,7 @@ class Results:
         target: Class moved to.
         selector: How the attributes were picked.
         strength: Of the search and of all attributes together: 1 reaches the extreme.
-        shown_strength: Of each attribute's pictures.
+        shown_strength: Greatest of the attributes' pictures that was tried.
         num_images: Images searched; 1 when one image is explained.
         subset: For one image, the ranks of the attributes that flip it together; none otherwise.
         sufficiency: By number of attributes moved together, the share of images that flip.
@@ -152,6 +154,11 @@ class Results:
     def is_one_image(self) -> bool:
         """Whether a single image is explained, so that shares and intervals say nothing."""
         return self.num_images == 1
+
+    @property
+    def shown_strengths(self) -> set[float]:
+        """Different strengths of the attributes' pictures."""
+        return {a.shown_strength for a in self.attributes if a.shown_strength is not None}
 
     @property
     def explained_image(self) -> int | None:
@@ -292,6 +299,9 @@ def _attribute(facts: Mapping[str, Any], folder: Path, source: str) -> Attribute
         flips=_entry(facts, "flips", source, _estimate),
         evidence=_entry(facts, "evidence", source, _evidence),
         pictures=None if shown is None else _pictures(folder / shown),
+        shown_strength=_entry(
+            facts, "shown_strength", source, lambda at: None if shown is None else float(at)
+        ),
     )
 
 

@@ -28,6 +28,37 @@ def times(strength: float) -> str:
     return f"×{strength:g}"
 
 
+def drawn_at(attribute: Attribute) -> str:
+    """The strength of an attribute's pictures."""
+    return "–" if attribute.shown_strength is None else times(attribute.shown_strength)
+
+
+def tried(results: Results) -> str:
+    """The strengths that an attribute's pictures are tried at."""
+    if results.shown_strength <= results.strength:
+        return f"strength {times(results.shown_strength)}"
+    return f"any strength tried from {times(results.strength)} to {times(results.shown_strength)}"
+
+
+def drawing(results: Results) -> str:
+    """How far an attribute is changed in its pictures."""
+    if results.shown_strength <= results.strength:
+        return f"an attribute’s pictures are drawn at strength {times(results.shown_strength)}."
+    return (
+        "an attribute’s pictures are drawn at the strength, of those tried from "
+        f"{times(results.strength)} to {times(results.shown_strength)}, at which the probability "
+        f"of {results.target} rises most. It is written on each."
+    )
+
+
+def alone(results: Results) -> str:
+    """The strength of all attributes' pictures, or where to find it."""
+    if len(results.shown_strengths) > 1:
+        return "each attribute alone at the strength beside it"
+    at = next(iter(results.shown_strengths), results.shown_strength)
+    return f"each attribute alone at strength {times(at)}"
+
+
 def percent_interval(estimate: Estimate) -> str:
     """The 95 % interval of a share; empty when there is none."""
     if estimate.interval is None:
@@ -92,7 +123,7 @@ def together(results: Results) -> str:
 
 def attribute_caption(results: Results, attribute: Attribute) -> str:
     """The caption of an attribute's pictures, with the strength that they are drawn at."""
-    return f"{move(results)} · {edit(attribute)} · strength {times(results.shown_strength)}"
+    return f"{move(results)} · {edit(attribute)} · strength {drawn_at(attribute)}"
 
 
 def together_caption(results: Results) -> str:
@@ -182,21 +213,21 @@ def selection(results: Results) -> str:
 def attribute_lines(results: Results, attribute: Attribute) -> tuple[str, ...]:
     """What stands beside an attribute's pictures in the overview."""
     effect, flips = attribute.effect, attribute.flips
+    is_own = len(results.shown_strengths) > 1 and attribute.pictures is not None
+    own = (f"drawn at strength {drawn_at(attribute)}",) if is_own else ()
     if results.is_one_image:
-        return edit(attribute), f"{logits(effect.value)} logits", f"flips alone: {yes_no(flips)}"
-    return (
-        edit(attribute),
-        f"{logits(effect.value)} logits ({logits_interval(effect)})",
-        f"flips alone {percent(flips.value)} ({count(flips)})",
-    )
+        found = (f"{logits(effect.value)} logits", f"flips alone: {yes_no(flips)}")
+    else:
+        found = (
+            f"{logits(effect.value)} logits ({logits_interval(effect)})",
+            f"flips alone {percent(flips.value)} ({count(flips)})",
+        )
+    return edit(attribute), *found, *own
 
 
 def overview_caption(results: Results) -> str:
     """The caption of the overview, with the strength that its pictures are drawn at."""
-    return (
-        f"What makes the classifier say {results.target} · {move(results)} · "
-        f"each attribute alone at strength {times(results.shown_strength)}"
-    )
+    return f"What makes the classifier say {results.target} · {move(results)} · {alone(results)}"
 
 
 def overview_legend(results: Results) -> str:

@@ -21,7 +21,7 @@ from stylex.errors import InputError
 from stylex.estimates import share
 from stylex.gan.residual import Discriminator
 from stylex.search.crew import Crew
-from stylex.search.engine import Edits
+from stylex.search.edits import Edits
 from stylex.search.panel import Panel, judged, panel_of, seated
 from stylex.search.results import Settings
 from stylex.search.selection import Pick

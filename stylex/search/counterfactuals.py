@@ -1,11 +1,12 @@
 """Images with attributes changed: which show one best, and what becomes of the decision."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from stylex.artifacts import write_tensors
@@ -63,12 +64,34 @@ class Counterfactuals:
         unchanged: Unedited reconstructions.
         changed: The same with the edit.
         probabilities: The target's probability, before and after.
+        strength: Of the edit: 1 reaches the extreme.
     """
 
     indices: Labels
     unchanged: Images
     changed: Images
     probabilities: Float[Tensor, "b 2"]
+    strength: float
+
+    @property
+    def rises(self) -> Float[Tensor, " b"]:
+        """By how much the target's probability rises."""
+        return self.probabilities[:, 1] - self.probabilities[:, 0]
+
+    @property
+    def mean_rise(self) -> float:
+        """Their mean."""
+        return float(self.rises.mean())
+
+    def some(self, rows: Int64[Tensor, " s"]) -> "Counterfactuals":
+        """Some of the images, by row."""
+        return Counterfactuals(
+            self.indices[rows],
+            self.unchanged[rows],
+            self.changed[rows],
+            self.probabilities[rows],
+            self.strength,
+        )
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         """Writes images as uint8 and the numbers beside them."""
@@ -101,8 +124,26 @@ def render(
     probabilities = model.classifier.probabilities(images)[:, target]
     unchanged, changed = images.cpu().chunk(2)
     return Counterfactuals(
-        indices, unchanged, changed, probabilities.cpu().reshape(2, -1).t().contiguous()
+        indices, unchanged, changed, probabilities.cpu().reshape(2, -1).t().contiguous(), strength
     )
+
+
+def strengths_tried(greatest: float, least: float) -> tuple[float, ...]:
+    """Strengths that an attribute's pictures are tried at, falling: both ends and their mean.
+
+    Beyond the search's strength some attributes overshoot: the garment falls apart, and the
+    target's probability with it.
+
+    Args:
+        greatest: Of the pictures; alone, if it is not above the search's.
+        least: The search's.
+    """
+    return (greatest, (greatest + least) / 2, least) if greatest > least else (greatest,)
+
+
+def most_rising(tried: Iterable[Counterfactuals]) -> Counterfactuals | None:
+    """Those whose mean rise is greatest; the first of equal ones, none of none."""
+    return max(tried, key=attrgetter("mean_rise"), default=None)
 
 
 def show(
@@ -112,16 +153,17 @@ def show(
     pick: Pick,
     extremes: Float[Tensor, "2 s"],
     *,
-    strength: float,
+    strengths: Sequence[float],
     target: int,
     most: int,
     least_rise: float,
 ) -> Counterfactuals | None:
-    """The images that show an attribute, by the official notebook's rule.
+    """The images that show an attribute, by the official notebook's rule, and at which strength.
 
     Images farthest from the extreme come first; the first ten times `most` are tried, and those
     are kept whose probability of the target rises by at least `least_rise`. Fewer than three are
-    not shown.
+    not shown. Of the strengths that three or more show, that one is taken at which the probability
+    rises most in the mean of all images tried, kept or not.
 
     Args:
         model: The model under explanation.
@@ -129,18 +171,17 @@ def show(
         styles: Their styles.
         pick: The attribute.
         extremes: Smallest and largest value of every coordinate.
-        strength: Strength of the pictures.
+        strengths: To try; of equally good ones the first is taken.
         target: The class to move to.
         most: Most images to show.
         least_rise: Least rise of the target's probability.
     """
     distance = (extremes[pick.direction, pick.coordinate] - styles[:, pick.coordinate]).abs()
     order = distance.argsort(descending=True, stable=True)[: most * CANDIDATES_PER_SHOWN]
-    tried = render(model, indices[order], styles[order], [pick], extremes, strength, target)
-    rise = tried.probabilities[:, 1] - tried.probabilities[:, 0]
-    kept = (rise >= least_rise).nonzero()[:most, 0]
-    if len(kept) < SHOWN_LEAST:
-        return None
-    return Counterfactuals(
-        tried.indices[kept], tried.unchanged[kept], tried.changed[kept], tried.probabilities[kept]
+    tried = (
+        render(model, indices[order], styles[order], [pick], extremes, strength, target)
+        for strength in strengths
     )
+    showing = (each for each in tried if (each.rises >= least_rise).sum() >= SHOWN_LEAST)
+    best = most_rising(showing)
+    return None if best is None else best.some((best.rises >= least_rise).nonzero()[:most, 0])

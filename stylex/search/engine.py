@@ -10,9 +10,7 @@ import functools
 import logging
 import math
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -23,6 +21,8 @@ from torch import Tensor
 from stylex.errors import InputError
 from stylex.gan.generator import SynthesisState
 from stylex.model import StylEx
+from stylex.search.edits import Edits
+from stylex.search.states import Block, StateStore, joined, rows_of
 from stylex.types import Logits, Styles
 
 log = logging.getLogger("stylex.search")
@@ -37,48 +37,7 @@ GRAPHS = 64  # most that torch.compile makes of one function; PyTorch stops at 8
 NO_MEMORY = ("not enough memory", "can't allocate memory")  # PyTorch's words on a CPU
 
 Score = Callable[[Logits], Float[Tensor, " b"]]
-Block = tuple[int, ...]  # rows of a study
 Part = tuple[slice, Tensor]
-
-
-@dataclass(frozen=True)
-class Edits:
-    """Edits of one style coordinate each.
-
-    Attributes:
-        images: Rows of the engine's study.
-        coordinates: Flat style coordinates, convolutions' and ToRGB layers' alike.
-        directions: 0 towards the coordinate's smallest value, 1 towards its largest.
-        strengths: 0 changes nothing, 1 sets the coordinate to the extreme, more goes beyond it by
-            as much.
-    """
-
-    images: Int64[Tensor, " m"]
-    coordinates: Int64[Tensor, " m"]
-    directions: Int64[Tensor, " m"]
-    strengths: Float[Tensor, " m"]
-
-    def __len__(self) -> int:
-        """Number of edits."""
-        return len(self.images)
-
-    def select(self, index: Tensor) -> "Edits":
-        """Some of the edits, by positions or by a mask."""
-        return Edits(*(getattr(self, field.name)[index] for field in fields(self)))
-
-    @classmethod
-    def concatenate(cls, parts: Sequence["Edits"]) -> "Edits":
-        """Several lists as one, in their order."""
-        return cls(*(torch.cat([getattr(p, field.name) for p in parts]) for field in fields(cls)))
-
-    @classmethod
-    def grid(
-        cls, images: Int64[Tensor, " b"], coordinates: Int64[Tensor, " c"], strength: float
-    ) -> "Edits":
-        """Every image, in both directions, at every coordinate; the coordinate changes fastest."""
-        axes = torch.meshgrid(images, torch.arange(2), coordinates, indexing="ij")
-        image, direction, coordinate = (axis.flatten() for axis in axes)
-        return cls(image, coordinate, direction, torch.full(image.shape, float(strength)))
 
 
 @runtime_checkable
@@ -160,7 +119,7 @@ class Engine:
         self.passes = 0
         self._compiled: dict[int, Callable[..., Tensor]] = {}
         free = _free_bytes(self.device)
-        self._states = _StateStore(memory_share * free)
+        self._states = StateStore(memory_share * free)
         self._most = self.batch_size = batch_size or PROBE  # _most: less after memory ran out
         if batch_size is None:
             self._most = self.batch_size = self._automatic(SPARE * (1 - memory_share) * free)
@@ -304,8 +263,8 @@ class Engine:
         for block in (rank // size).unique_consecutive().tolist():
             key = tuple(resumed[block * size : (block + 1) * size].tolist())
             states = self._states.get(key, self._computed)
-            parts.append(_rows(states[layer], rank[rank // size == block] - block * size))
-        return _joined(parts)
+            parts.append(rows_of(states[layer], rank[rank // size == block] - block * size))
+        return joined(parts)
 
     def _computed(self, images: Block) -> list[SynthesisState]:
         with torch.autocast(self.device.type, self.autocast, self.autocast is not None):
@@ -394,34 +353,6 @@ class Engine:
         return 2 ** int(math.log2(min(CUDA_BATCH, max(1, free / one))))
 
 
-class _StateStore:
-    """States of blocks of images: those last used, as far as they fit."""
-
-    def __init__(self, capacity_bytes: float) -> None:
-        self.capacity_bytes, self.used_bytes = capacity_bytes, 0
-        self._kept: OrderedDict[Block, tuple[list[SynthesisState], int]] = OrderedDict()
-
-    def get(
-        self, block: Block, compute: Callable[[Block], list[SynthesisState]]
-    ) -> list[SynthesisState]:
-        """The states of a block, computed if they are not kept."""
-        if block in self._kept:
-            self._kept.move_to_end(block)
-            return self._kept[block][0]
-        states = compute(block)
-        tensors = [x for state in states for x in (state.features, state.image) if x is not None]
-        self._kept[block] = states, sum(x.nbytes for x in tensors)
-        self.used_bytes += self._kept[block][1]
-        while self.used_bytes > self.capacity_bytes:
-            self.used_bytes -= self._kept.popitem(last=False)[1][1]
-        return states
-
-    def clear(self) -> None:
-        """Keeps none."""
-        self._kept.clear()
-        self.used_bytes = 0
-
-
 def _require(what: str, values: Int64[Tensor, " m"], limit: int) -> None:
     wrong = values[(values < 0) | (values >= limit)]
     if len(wrong):
@@ -434,27 +365,6 @@ def _starting_layers(model: StylEx) -> Int64[Tensor, " s"]:
     # The ToRGB of block b follows convolution 2b.
     layers = torch.tensor([*range(convolutions), *range(0, 2 * torgbs, 2)])
     return layers.repeat_interleave(torch.tensor(model.generator.layout.sizes))
-
-
-def _rows(state: SynthesisState, rows: Int64[Tensor, " b"]) -> SynthesisState:
-    """States in rising order of rows; a single image's are not copied."""
-    if len(rows) == 0 or rows[0] != rows[-1]:
-        return state.select(rows.to(state.features.device))
-    one = slice(int(rows[0]), int(rows[0]) + 1)
-    features, image = (
-        None if x is None else x[one].expand(len(rows), -1, -1, -1)
-        for x in (state.features, state.image)
-    )
-    assert features is not None
-    return SynthesisState(state.layer, features, image)
-
-
-def _joined(parts: list[SynthesisState]) -> SynthesisState:
-    if len(parts) == 1:
-        return parts[0]
-    features = torch.cat([part.features for part in parts])
-    images = [part.image for part in parts if part.image is not None]
-    return SynthesisState(parts[0].layer, features, torch.cat(images) if images else None)
 
 
 def _padded(x: Tensor, count: int) -> Tensor:

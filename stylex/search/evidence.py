@@ -27,7 +27,8 @@ from stylex.estimates import (
 )
 from stylex.model import StylEx
 from stylex.search.counterfactuals import move
-from stylex.search.engine import Edits, Evaluator
+from stylex.search.edits import Edits
+from stylex.search.engine import Evaluator
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
 

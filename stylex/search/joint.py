@@ -83,7 +83,7 @@ def select_in_rounds(
         wanted = min(picks_per_round, num_attributes - len(picks))
         found = select_joint(now, logits, target, wanted, candidates, stable=among, passes=passes)
         picks += found
-        if len(found) < wanted or len(picks) == num_attributes:
+        if len(found) < wanted or len(picks) == min(num_attributes, table.num_coordinates):
             break
         free[:, [pick.coordinate for pick in picks]] = False
         moved = move(styles, picks, extremes, strength)

@@ -60,7 +60,7 @@ class Settings:
         quantile: Which quantiles: this and 1 less this.
         torgb: Whether ToRGB coordinates are searched, too.
         strength: Of the search: 1 sets a coordinate to its extreme.
-        shown_strength: Of the pictures, at most twice the search's.
+        shown_strength: Greatest of the pictures, at most twice the search's.
         num_shown: Most images per attribute.
         least_rise: Least rise of the target's probability in a picture.
         moved: An image is moved by an effect above this, in logits.
@@ -82,7 +82,7 @@ class Settings:
     drop_inconsistent: bool = True
     max_image_effect: float = 0.5
     unstable_change: float = 2.0
-    unstable_share: float = 0.0326
+    unstable_share: float = 0.032555
     discriminator_change: float = 0.2
     extremes: Extremes = "min_max"
     quantile: float = 0.01
@@ -166,6 +166,11 @@ class Attribute:
     shown: Counterfactuals | None
 
     @property
+    def shown_strength(self) -> float | None:
+        """Strength of its pictures; none if it has none."""
+        return None if self.shown is None else self.shown.strength
+
+    @property
     def effect(self) -> Estimate:
         """Mean change of the target's logit."""
         return self.evidence.effect
@@ -194,6 +199,7 @@ class Attribute:
             "flips": evidence.pop("flips"),
             "evidence": evidence,
             "shown": None if self.shown is None else f"counterfactuals/{self.rank:02d}.safetensors",
+            "shown_strength": self.shown_strength,
         }
 
 

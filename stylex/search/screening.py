@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stylex.errors import InputError
 from stylex.estimates import share
-from stylex.search.engine import Edits
+from stylex.search.edits import Edits
 from stylex.search.selection import Gain, Pick
 
 Measure = Callable[[Edits], Float[Tensor, "m k"]]
@@ -30,6 +30,7 @@ RIDGE = 8.0  # of the regression, in images: with fewer the coefficients stay ne
 PRIOR = 6.0  # images' worth of belief that an edit varies as much as the others
 CHALLENGERS, OPEN_SHARE = 16, 4  # edits measured on more images in a round: at least, or one in
 STEPS = (4, 32)  # images more: as many as an edit has, but within these
+FEW = 4  # audits' worth of images; a question with fewer is audited in full
 STRIDE = 7919  # edits' audits begin at different images: a prime
 DRAWN_AT_ONCE = 2**24  # entries of a table of images and edits
 JOINT_CONFIDENCE = 0.95  # of a decision's bound
@@ -221,8 +222,12 @@ class ScreenedTable:
         self._draw(arms, missing[arms], everything, begin=arms * STRIDE)
 
     def _audit_inside(self, alive: Bool[Tensor, " a"], among: Bool[Tensor, " n"]) -> None:
-        """Measures every edit on half as many of a question's own images."""
-        least = self._screening.audit_images // 2
+        """Measures every edit on half as many of a question's own images; if they are few, on all.
+
+        Of few images each is another one's stand-in no longer.
+        """
+        least, population = self._screening.audit_images, int(among.sum())
+        least = min(least, population) if population <= FEW * least else least // 2
         inside = self._arms[among[self._images]].bincount(minlength=len(alive))
         arms = (alive & (inside < least)).nonzero()[:, 0]
         self._draw(arms, least - inside[arms], among, begin=arms * STRIDE)

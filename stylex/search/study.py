@@ -12,19 +12,30 @@ from stylex.errors import InputError
 from stylex.estimates import Estimate, share
 from stylex.gan.residual import Discriminator
 from stylex.search import selection
-from stylex.search.counterfactuals import Counterfactuals, move, render, show
+from stylex.search.counterfactuals import (
+    Counterfactuals,
+    most_rising,
+    move,
+    render,
+    show,
+    strengths_tried,
+)
 from stylex.search.crew import Crew
 from stylex.search.discrimination import DiscriminatorFilter
-from stylex.search.engine import Edits
+from stylex.search.edits import Edits
 from stylex.search.evidence import Evidence, gather
-from stylex.search.joint import select_in_rounds
+from stylex.search.questions import (
+    Question,
+    ask_joint,
+    ask_notebook,
+    ask_notebook_pair,
+    ask_paper,
+)
 from stylex.search.rankers import compare_rankers
 from stylex.search.results import Attribute, Explanation, SelectionReport, Settings
 from stylex.search.scores import Logit, LogProbability, Rise, Score
-from stylex.search.screening import ScreenedTable
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
-from stylex.search.table import EffectTable
 from stylex.search.tabulation import Tabulation
 from stylex.types import Logits, Styles
 
@@ -208,112 +219,55 @@ class Search:
             target: Class to move to.
         """
         selector = self.settings.selector
-        score = SCORES[selector](target)
-        table = tables.table(selecting, score, "effects.zarr")
-        stable = table.stable(self.settings.unstable_change, self.settings.unstable_share)
-        passes = self._filter(table, selecting, tables.classes.index(target))
-        if selector == "notebook":
-            picks, num_unstable = self._notebook(
-                tables, table, stable, selecting, source, target, passes
-            )
+        question = self._question(tables, selecting, target, "effects.zarr")
+        asked = [question]
+        if selector == "notebook" and source is not None:
+            name = self.model.class_names[target]
+            rows = self.rows_called(self.said == target, f"'{name}'")
+            rows = rows[: (len(rows) + 1) // 2]
+            asked.append(self._question(tables, rows, source, "effects-back.zarr", question.passes))
+            picks = ask_notebook_pair(*asked)
         else:
-            select = self._joint if selector == "joint" else self._paper
-            picks = select(tables, table, stable, selecting, target, passes)
-            num_unstable = int((~stable).sum())
+            picks = {"joint": ask_joint, "paper": ask_paper, "notebook": ask_notebook}[selector](
+                question
+            )
+        passes = question.passes
         rejected = tuple(passes.rejected) if isinstance(passes, DiscriminatorFilter) else None
-        return picks, self._report(tables, num_unstable, rejected)
+        return picks, self._report(tables, sum(int((~q.stable).sum()) for q in asked), rejected)
 
-    def _joint(
+    def _question(
         self,
         tables: Tabulation,
-        table: EffectTable | ScreenedTable,
-        stable: Bool[Tensor, " h"],
-        selecting: Int64[Tensor, " h"],
+        rows: Int64[Tensor, " h"],
         target: int,
-        passes: selection.Filter,
-    ) -> list[Pick]:
-        settings, statistics = self.settings, self.statistics
+        name: str,
+        passes: selection.Filter | None = None,
+    ) -> Question:
+        """A question with its table; `name` is that of an exhaustive table's group.
 
-        def open_table(styles: Styles, logits: Logits, free: Bool[Tensor, "2 m"]) -> Any:  # noqa: ANN401  either table
-            return tables.moved_table(styles, logits, LogProbability(target), free)
-
-        return select_in_rounds(
+        Raises:
+            InputError: If every image is unstable.
+        """
+        settings = self.settings
+        table = tables.table(rows, SCORES[settings.selector](target), name)
+        stable = table.stable(settings.unstable_change, settings.unstable_share)
+        if not stable.any():
+            raise InputError(
+                f"a stable image has at most {settings.unstable_share:.2%} of its effects beyond "
+                f"{settings.unstable_change:g} logits, got none among {len(rows)}; raise "
+                "unstable_change or unstable_share"
+            )
+        return Question(
+            tables,
             table,
-            statistics.styles[selecting],
-            statistics.base_logits[selecting],
-            statistics.extremes,
+            rows,
+            stable,
             target,
-            open_table=open_table,
-            judge=tables.journal.logits,
-            num_attributes=settings.num_attributes,
-            picks_per_round=settings.picks_per_round,
-            num_candidates=settings.num_candidates,
-            strength=settings.strength,
-            stable=stable,
-            passes=passes,
-            progress=self.crew.member.progress,
+            self.statistics,
+            settings,
+            passes or self._filter(table, rows, tables.classes.index(target)),
+            self.crew.member.progress,
         )
-
-    def _paper(
-        self,
-        tables: Tabulation,
-        table: EffectTable | ScreenedTable,
-        stable: Bool[Tensor, " h"],
-        selecting: Int64[Tensor, " h"],
-        target: int,
-        passes: selection.Filter,
-    ) -> list[Pick]:
-        return selection.select_paper(
-            table,
-            tables.gain(Logit, target, self.statistics.base_logits[selecting]),
-            self.settings.num_attributes,
-            self.settings.threshold,
-            self.settings.drop_inconsistent,
-            stable=stable,
-            passes=passes,
-            progress=self.crew.member.progress,
-        )
-
-    def _notebook(
-        self,
-        tables: Tabulation,
-        table: EffectTable | ScreenedTable,
-        stable: Bool[Tensor, " h"],
-        selecting: Int64[Tensor, " h"],
-        source: int | None,
-        target: int,
-        passes: selection.Filter,
-    ) -> tuple[list[Pick], int]:
-        """Picks and the number of unstable images, whose effects count as 0."""
-        settings, base = self.settings, self.statistics.base_logits
-        limit = (settings.num_attributes, settings.max_image_effect)
-
-        def chosen(table: Any, rows: Tensor, to: int, stable: Tensor) -> list[Pick]:  # noqa: ANN401  either table
-            gain = tables.gain(Rise, to, base[rows])
-            return selection.select_notebook(table, gain, *limit, counted=stable, passes=passes)
-
-        towards = chosen(table, selecting, target, stable)
-        if source is None:
-            return towards, int((~stable).sum())
-        back_rows = self.rows_called(self.said == target, f"'{self.model.class_names[target]}'")
-        back_rows = back_rows[: (len(back_rows) + 1) // 2]
-        other = tables.table(back_rows, Rise(source), "effects-back.zarr")
-        other_stable = other.stable(settings.unstable_change, settings.unstable_share)
-        back = chosen(other, back_rows, source, other_stable)
-        parts = ((table, stable), (other, other_stable))
-
-        def column(pick: Pick) -> Float[Tensor, "n k"]:
-            found = []
-            for part, kept in parts:
-                everything = torch.ones_like(kept)
-                found.append(part.column(pick, everything) * kept[:, None])
-            return torch.cat(found)
-
-        at = tables.classes.index
-        picks = selection.merge_directions(
-            column, at(source), at(target), towards, back, settings.num_attributes
-        )
-        return picks, int((~stable).sum() + (~other_stable).sum())
 
     def _filter(
         self, table: selection.Table, rows: Int64[Tensor, " h"], target: int
@@ -453,15 +407,16 @@ class Search:
         )
 
     def _show(self, pick: Pick, rows: Int64[Tensor, " r"], target: int) -> Counterfactuals | None:
+        strengths = strengths_tried(self.settings.shown_strength, self.settings.strength)
         if len(rows) == 1:
-            return self._render(rows, [pick], self.settings.shown_strength, target)
+            return most_rising(self._render(rows, [pick], at, target) for at in strengths)
         return show(
             self.model,
             self.statistics.indices[rows],
             self.statistics.styles[rows],
             pick,
             self.statistics.extremes,
-            strength=self.settings.shown_strength,
+            strengths=strengths,
             target=target,
             most=self.settings.num_shown,
             least_rise=self.settings.least_rise,

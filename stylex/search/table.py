@@ -20,7 +20,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stylex.errors import InputError
-from stylex.search.engine import Edits, Engine
+from stylex.search.edits import Edits
+from stylex.search.engine import Engine
 from stylex.search.progress import Progress
 from stylex.search.selection import Gain, Pick
 
@@ -140,7 +141,7 @@ class EffectTable:
     def column(self, pick: Pick, among: Bool[Tensor, " n"]) -> Float[Tensor, "b k"]:
         """See `selection.Table`."""
         position = self.coordinates.index(pick.coordinate)
-        pieces = [effects[:, pick.direction, position] for _, effects in self._pieces(among)]
+        pieces = [e[:, pick.direction, position].clone() for _, e in self._pieces(among)]
         return torch.cat([torch.zeros(0, len(self.classes)), *pieces])
 
     def stable(self, change: float, share: float) -> Bool[Tensor, " n"]:
@@ -157,7 +158,7 @@ class EffectTable:
     ) -> Iterator[tuple[Int64[Tensor, " b"], Float[Tensor, "b 2 m k"]]]:
         """Positions and float32 effects of images, all or some, piece by piece."""
         among = torch.ones(self.num_images, dtype=torch.bool) if among is None else among
-        one = 2 * len(self.coordinates) * len(self.classes) * 4
+        one = max(1, 2 * len(self.coordinates) * len(self.classes) * 4)
         for rows in torch.arange(self.num_images).split(max(1, PIECE_BYTES // one)):
             rows = rows[among[rows]]
             if len(rows):

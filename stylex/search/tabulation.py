@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stylex.search.crew import Crew
-from stylex.search.engine import Edits
+from stylex.search.edits import Edits
 from stylex.search.journal import Baseline, Journal
 from stylex.search.scores import Logit, LogProbability, Score
 from stylex.search.screening import ScreenedTable, Screening, covariates

@@ -95,6 +95,7 @@ def write_folder(tmp_path: Path) -> WriteFolder:
         channels: int = 1,
         size_px: int = 32,
         unshown: tuple[int, ...] = (2,),
+        strengths: tuple[float, ...] = (2.5,),
         is_one_image: bool = False,
         subset: list[int] | None = None,
         source: str | None = "Pullover",
@@ -125,6 +126,9 @@ def write_folder(tmp_path: Path) -> WriteFolder:
                     "flips": estimate(0.0 if is_one_image else 0.25, held, is_share=True),
                     "evidence": evidence(rank, held),
                     "shown": file,
+                    "shown_strength": None
+                    if file is None
+                    else strengths[(rank - 1) % len(strengths)],
                 }
             )
         together = folder / "counterfactuals" / "together.safetensors"

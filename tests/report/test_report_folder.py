@@ -132,6 +132,21 @@ def test_a_missing_entry_is_named(write_folder: WriteFolder, file: str, entry: s
         write_report(folder, quiet)
 
 
+@pytest.mark.parametrize(("strength", "got"), [(None, "one that cannot be read"), (..., "none")])
+def test_pictures_without_their_strength_are_refused(
+    write_folder: WriteFolder, strength: object, got: str
+) -> None:
+    folder = write_folder()
+    facts = json.loads((folder / "attributes.json").read_text())
+    first = facts["attributes"][0]
+    first["shown_strength"] = strength
+    if strength is ...:
+        del first["shown_strength"]
+    (folder / "attributes.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=f"must have a 'shown_strength', got {got}"):
+        write_report(folder, quiet)
+
+
 def test_an_entry_of_another_kind_is_refused(write_folder: WriteFolder) -> None:
     folder = write_folder()
     facts = json.loads((folder / "metrics.json").read_text()) | {"agreement": 0.5}

@@ -2,12 +2,14 @@
 
 import base64
 import html
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from stylex.estimates import Estimate
 from stylex.report import wording
@@ -15,6 +17,7 @@ from stylex.report.report import write_report
 from stylex.report.results import read_results
 
 WriteFolder = Callable[..., Path]
+UNSHOWN = "No pictures: fewer than 3 images show it at any strength tried from ×1 to ×2.5."
 VOID = {"meta", "img", "br", "link", "input", "hr", "line", "circle", "polyline"}
 
 
@@ -120,7 +123,66 @@ def test_class_names_are_escaped(write_folder: WriteFolder) -> None:
 
 def test_an_attribute_without_pictures_says_why(write_folder: WriteFolder) -> None:
     page = report(write_folder(unshown=(2,)))
-    assert page.words.count("No pictures: fewer than 3 images show it at strength ×2.5.") == 1
+    assert page.words.count(UNSHOWN) == 1
+
+
+@pytest.mark.parametrize("is_one_image", [False, True])
+def test_pictures_tell_their_own_strength_everywhere(
+    write_folder: WriteFolder, is_one_image: bool
+) -> None:
+    folder = write_folder(strengths=(2.5, 1.75, 1.0), unshown=(2,), is_one_image=is_one_image)
+    results = read_results(folder)
+    page = report(folder)
+    texts = [html.unescape(image["alt"] or "") for image in page.all("img")]
+    for attribute, own in zip(results.attributes, ("×2.5", None, "×1"), strict=True):
+        lines = wording.attribute_lines(results, attribute)
+        about = [text for text in texts if f"attribute {attribute.rank}," in text]
+        assert [text.count(f", strength {own}.") for text in about] == (
+            [] if own is None else [1, 1]
+        )
+        assert (f"drawn at strength {own}" in lines) == (own is not None)
+        if own is not None:
+            caption = wording.attribute_caption(results, attribute)
+            assert caption.endswith(f" · strength {own}")
+            with Image.open(folder / "animations" / f"{attribute.rank:02d}.gif") as file:
+                assert file.info["comment"].decode() == caption
+            with Image.open(folder / "figures" / f"{attribute.rank:02d}.png") as file:
+                assert file.info["Description"].startswith(caption)
+    assert "Each attribute alone at the strength beside it." in page.words
+    assert "Strength of the pictures×2.5" in page.words
+    assert "Strength of the pictures×1" in page.words
+    assert "Strength of the pictures–" in page.words
+    assert (
+        "of those tried from ×1 to ×2.5, at which the probability of Coat rises most" in page.words
+    )
+
+
+def test_one_strength_of_all_pictures_is_said_once(write_folder: WriteFolder) -> None:
+    folder = write_folder(strengths=(1.75,))
+    results = read_results(folder)
+    assert wording.overview_caption(results).endswith(" · each attribute alone at strength ×1.75")
+    assert not any(
+        "drawn" in line for a in results.attributes for line in wording.attribute_lines(results, a)
+    )
+    assert "Each attribute alone at strength ×1.75." in report(folder).words
+
+
+def test_no_pictures_have_no_strength_but_those_that_were_tried(write_folder: WriteFolder) -> None:
+    folder = write_folder(num_attributes=2, unshown=(1, 2))
+    assert [a.shown_strength for a in read_results(folder).attributes] == [None, None]
+    assert report(folder).words.count(UNSHOWN) == 2
+
+
+@pytest.mark.parametrize("strength", [2.5, 3.0])
+def test_no_range_is_told_where_only_one_strength_was_tried(
+    write_folder: WriteFolder, strength: float
+) -> None:
+    folder = write_folder()
+    facts = json.loads((folder / "attributes.json").read_text()) | {"strength": strength}
+    (folder / "attributes.json").write_text(json.dumps(facts))
+    page = report(folder)
+    assert "an attribute’s pictures are drawn at strength ×2.5." in page.words
+    assert "No pictures: fewer than 3 images show it at strength ×2.5." in page.words
 
 
 def test_no_source_reads_as_any_other_class(write_folder: WriteFolder) -> None:

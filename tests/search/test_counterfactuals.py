@@ -6,11 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylex.imaging import to_uint8
 from stylex.model import StylEx
-from stylex.search.counterfactuals import Counterfactuals, edited_logits, move, render, show
+from stylex.search.counterfactuals import (
+    Counterfactuals,
+    edited_logits,
+    most_rising,
+    move,
+    render,
+    show,
+    strengths_tried,
+)
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
 
@@ -96,6 +104,7 @@ def test_saved_pictures_are_the_rendered_ones_in_bytes(tmp_path: Path) -> None:
         torch.rand(2, 1, 4, 4) * 2 - 1,
         torch.rand(2, 1, 4, 4) * 2 - 1,
         torch.rand(2, 2),
+        1.5,
     )
     path = tmp_path / "counterfactuals" / "01.safetensors"
     found.save(path, {"name": "4px conv1 #0"})
@@ -128,6 +137,7 @@ def shown(
     most: int = 6,
     least_rise: float = 0.05,
     strength: float = 1.0,
+    strengths: tuple[float, ...] = (),
     pick: Pick = PICK,
 ) -> Counterfactuals | None:
     return show(
@@ -136,7 +146,7 @@ def shown(
         styles,
         pick,
         GREY_EXTREMES,
-        strength=strength,
+        strengths=strengths or (strength,),
         target=TARGET,
         most=most,
         least_rise=least_rise,
@@ -200,3 +210,125 @@ def test_ten_times_as_many_images_are_tried_and_no_more(grey_model: StylEx) -> N
     assert found.indices.tolist() == [127, 128, 129]
     one_more = [0.9 - i / 1000 for i in range(28)]
     assert shown(grey_model, greys(*one_more, *rising), most=3) is None
+
+
+# At which strength an attribute is shown.
+
+
+class Hill(nn.Module):
+    """Class 1 is most probable at one grey: stronger edits overshoot."""
+
+    def __init__(self, peak: float) -> None:
+        super().__init__()
+        self.peak = peak
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits."""
+        logit = -5 * (images.mean(dim=(1, 2, 3)) - self.peak).abs()
+        return torch.stack((torch.zeros_like(logit), logit), dim=1)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Their softmax."""
+        return self(images).softmax(dim=1)
+
+
+@pytest.fixture
+def overshooting(grey_model: StylEx) -> StylEx:
+    """The extreme makes class 1 most probable; a strength of 2 goes as far beyond it."""
+    grey_model.classifier = Hill(0.2)
+    return grey_model
+
+
+@pytest.fixture
+def beyond(grey_model: StylEx) -> StylEx:
+    """A grey beyond the extreme does, which near images reach at 2, far ones sooner."""
+    grey_model.classifier = Hill(0.5)
+    return grey_model
+
+
+@pytest.mark.parametrize(
+    ("greatest", "least", "expected"),
+    [
+        (2.0, 1.0, (2.0, 1.5, 1.0)),
+        (1.2, 0.7, (1.2, 0.95, 0.7)),
+        (1.0, 1.0, (1.0,)),
+        (0.5, 1.0, (0.5,)),
+    ],
+)
+def test_strengths_fall_from_that_of_the_pictures_to_that_of_the_search(
+    greatest: float, least: float, expected: tuple[float, ...]
+) -> None:
+    assert strengths_tried(greatest, least) == pytest.approx(expected)
+
+
+def test_an_attribute_that_overshoots_is_shown_at_a_lower_strength(overshooting: StylEx) -> None:
+    styles = greys(-0.3, -0.2, -0.1)
+    assert shown(overshooting, styles, strength=2.0) is None
+    found = shown(overshooting, styles, strengths=(2.0, 1.5, 1.0))
+    assert found is not None
+    assert found.strength == 1.0
+    assert found.changed.flatten().tolist() == pytest.approx([0.2] * 3)
+    assert found.probabilities[:, 1].tolist() == pytest.approx([0.5] * 3)
+
+
+def test_the_strength_of_the_greatest_mean_rise_is_taken(overshooting: StylEx) -> None:
+    # At 1.25 all three images still show it, only less well than at 1.
+    values = (-0.3, -0.2, -0.1)
+    assert shown(overshooting, greys(*values), strength=1.25) is not None
+    found = shown(overshooting, greys(*values), strengths=(1.25, 1.0, 0.75))
+    assert found is not None
+    assert found.strength == 1.0
+    rises = [0.5 - sigmoid(-5 * (0.2 - value)) for value in values]
+    assert found.rises.tolist() == pytest.approx(rises)
+    assert found.mean_rise == pytest.approx(sum(rises) / 3)
+
+
+def test_an_attribute_that_does_not_overshoot_is_shown_at_the_greatest(grey_model: StylEx) -> None:
+    found = shown(grey_model, greys(-0.3, -0.2, -0.1), strengths=(2.0, 1.5, 1.0))
+    assert found is not None
+    assert found.strength == 2.0
+
+
+def test_images_tried_but_not_kept_decide_on_the_strength(beyond: StylEx) -> None:
+    # The three kept are the far ones, which 1 suits better; the others are more, and 2 suits them.
+    styles = greys(-0.6, -0.6, -0.6, -0.1, -0.1, -0.1, -0.1)
+    at_1, at_2, found = (
+        shown(beyond, styles, strengths=strengths, most=3)
+        for strengths in ((1.0,), (2.0,), (2.0, 1.0))
+    )
+    assert at_1 is not None
+    assert at_2 is not None
+    assert found is not None
+    assert at_1.mean_rise > at_2.mean_rise
+    assert found.strength == 2.0
+    assert found.indices.tolist() == [100, 101, 102]
+
+
+def test_a_strength_that_fewer_than_three_images_show_is_not_taken(beyond: StylEx) -> None:
+    # At 2 the near two rise most, but the far one hardly does.
+    styles = greys(-0.6, -0.1, -0.1)
+    every = shown(beyond, styles, strengths=(2.0, 1.0), least_rise=0.0)
+    found = shown(beyond, styles, strengths=(2.0, 1.0), least_rise=0.1)
+    assert every is not None
+    assert found is not None
+    assert (every.strength, found.strength) == (2.0, 1.0)
+
+
+def test_one_image_takes_the_strength_of_its_highest_probability(beyond: StylEx) -> None:
+    for value, expected in ((-0.1, 2.0), (-0.4, 1.5), (-1.2, 1.0)):
+        tried = [
+            render(beyond, torch.tensor([0]), greys(value), [PICK], GREY_EXTREMES, strength, TARGET)
+            for strength in (2.0, 1.5, 1.0)
+        ]
+        best = most_rising(tried)
+        assert best is not None
+        assert best.strength == expected
+        assert best.probabilities[0, 1] == max(each.probabilities[0, 1] for each in tried)
+
+
+def test_equally_good_strengths_give_the_first(grey_model: StylEx) -> None:
+    # Both are clamped to white.
+    styles = greys(-0.3, -0.2, -0.1)
+    found = shown(grey_model, styles, strengths=(9.0, 8.0, 1.0))
+    assert found is not None
+    assert found.strength == 9.0

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from stylex.errors import InputError
 from stylex.model import StylEx
-from stylex.search.engine import CPU_BATCH, STATE_BLOCK, Edits, Engine
+from stylex.search.edits import Edits
+from stylex.search.engine import CPU_BATCH, STATE_BLOCK, Engine
 from stylex.search.statistics import Statistics, collect
 from stylex.types import Images, Logits
 
@@ -462,7 +463,8 @@ def test_compiled_changes_equal_plain_ones_with_one_graph_per_layer(tiny_checkpo
     # In a process of its own, where no types are checked: PyTorch cannot compile the checks.
     program = """
 import sys, torch, stylex
-from stylex.search.engine import Edits, Engine
+from stylex.search.edits import Edits
+from stylex.search.engine import Engine
 
 model = stylex.load(sys.argv[1])
 random = torch.Generator().manual_seed(0)

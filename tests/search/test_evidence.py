@@ -12,7 +12,7 @@ from stylex.classifier.frozen import Adapter, FrozenClassifier
 from stylex.errors import InputError
 from stylex.estimates import mean, q_values, share
 from stylex.model import StylEx
-from stylex.search.engine import Edits
+from stylex.search.edits import Edits
 from stylex.search.engine import Engine as RealEngine
 from stylex.search.evidence import (
     DOSES,
@@ -172,7 +172,7 @@ class Canvas(nn.Module):
 class LinearEngine:
     """Every effect in closed form: logits are linear in the styles."""
 
-    batch_size = 7
+    batch_size, passes = 7, 0
 
     def __init__(self, statistics: Statistics, weight: Tensor, bend: float = 0.0) -> None:
         self.statistics, self.weight, self.bend = statistics, weight, bend

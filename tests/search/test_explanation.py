@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,75 +13,101 @@ from torch import Tensor
 
 from stylex.artifacts import read_tensors
 from stylex.errors import InputError
-from stylex.model import StylEx
-from stylex.search import effects as effects_module
+from stylex.gan.residual import Discriminator
+from stylex.model import StylEx, build_discriminator
 from stylex.search import selection, study
 from stylex.search.counterfactuals import move
-from stylex.search.effects import edit_effects
+from stylex.search.edits import Edits
+from stylex.search.engine import Engine
 from stylex.search.explanation import explain
 from stylex.search.joint import select_in_rounds
 from stylex.search.results import Attribute, Explanation, Settings
-from stylex.search.selection import Pick
+from stylex.search.scores import Logit, Rise, Score
+from stylex.search.selection import Gain, Pick
 from stylex.search.statistics import Statistics
 from stylex.search.study import class_index, most_confused_pair
+from stylex.search.table import EffectTable
 from stylex.types import Images
 
-SETTINGS: dict[str, Any] = {
-    "selector": "joint",
-    "num_attributes": 10,
-    "num_images": 48,
-    "picks_per_round": 2,
-    "num_candidates": 40,
-    "threshold": 1.0,
-    "drop_inconsistent": True,
-    "max_image_effect": 0.5,
-    "unstable_change": 2.0,
-    "unstable_share": 0.0326,
-    "quantile": 0.0,
-    "torgb": False,
-    "strength": 1.0,
-    "shown_strength": 2.0,
-    "num_shown": 6,
-    "least_rise": 0.05,
-    "batch_size": 256,
-    "seed": 0,
+PAIR: dict[str, Any] = {
+    "source": "circle",
+    "target": "square",
+    "num_images": 10,
+    "k": 3,
+    "num_random": 2,
+    "unstable_share": 1.0,  # none is: every other image of this model would be
 }
-PAIR = {"source": "circle", "target": "square", "num_images": 10, "k": 3}
+FEW = {"num_images": 8, "k": 1, "num_random": 0, "unstable_share": 1.0}
+EXHAUSTIVE: dict[str, Any] = {**PAIR, "effects": "exhaustive"}
+SURE = {"confidence": 1 - 1e-9, "tolerance": 0.0}  # leaves nothing open
+BOTH = ["screened", "exhaustive"]
+SELECTORS = ["joint", "paper", "notebook"]
 
 
 # Settings and classes
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "num_attributes",
-        "num_images",
-        "picks_per_round",
-        "num_candidates",
-        "num_shown",
-        "batch_size",
-    ],
+    "name", ["num_attributes", "num_images", "picks_per_round", "num_candidates", "num_shown"]
 )
 def test_counts_below_1_are_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} must be at least 1, got 0"):
-        Settings(**{**SETTINGS, name: 0})
+        Settings.of({name: 0})
 
 
-def test_an_unknown_selector_is_refused() -> None:
-    settings = Settings(**SETTINGS)
-    object.__setattr__(settings, "selector", "best")  # past the tests' own check of types
-    with pytest.raises(InputError, match="one of joint, paper, notebook, got 'best'"):
+def test_a_search_may_do_without_random_classifiers_but_not_with_fewer() -> None:
+    Settings.of({"num_random": 0})
+    with pytest.raises(InputError, match="num_random must be at least 0, got -1"):
+        Settings.of({"num_random": -1})
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("selector", "joint, paper, notebook"),
+        ("effects", "screened, exhaustive"),
+        ("extremes", "min_max, quantile"),
+    ],
+)
+def test_an_unknown_choice_is_refused(name: str, known: str) -> None:
+    settings = Settings()
+    object.__setattr__(settings, name, "best")  # past the tests' own check of types
+    with pytest.raises(InputError, match=f"{name} must be one of {known}, got 'best'"):
         settings.__post_init__()
+
+
+@pytest.mark.parametrize("effects", BOTH)
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"audit_images": 1}, "audit_images must be at least 2, got 1"),
+        ({"confidence": 0.5}, "confidence must be between 0.5 and 1, got 0.5"),
+        ({"confidence": 1.0}, "confidence must be between 0.5 and 1, got 1.0"),
+        ({"tolerance": -0.1}, "tolerance must be at least 0, got -0.1"),
+        ({"rankers": ["best"]}, "rankers must be among .*attfind.*, got 'best'"),
+    ],
+)
+def test_settings_that_no_search_can_have_are_refused(
+    effects: str, setting: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Settings.of({"effects": effects, **setting})
+
+
+def test_an_unknown_setting_is_named_with_the_known_ones(
+    tiny_model: StylEx, study_images: Images
+) -> None:
+    with pytest.raises(InputError, match="must be one of selector, num_att.*, got 'num_imags'"):
+        explain(tiny_model, study_images, num_imags=3)
 
 
 @pytest.mark.parametrize("strength", [1.0, 1.5])
 def test_pictures_may_be_up_to_twice_as_strong_as_the_search(strength: float) -> None:
-    Settings(**{**SETTINGS, "strength": strength, "shown_strength": 2 * strength})
+    Settings.of({"strength": strength, "shown_strength": 2 * strength})
     for wrong in (0.0, -1.0, 2 * strength + 0.01):
         message = rf"at most twice the search's strength \({strength}\), got {wrong}"
         with pytest.raises(InputError, match=message):
-            Settings(**{**SETTINGS, "strength": strength, "shown_strength": wrong})
+            Settings.of({"strength": strength, "shown_strength": wrong})
 
 
 def test_a_class_is_found_by_its_name_in_any_case() -> None:
@@ -127,86 +153,129 @@ def test_a_class_of_fewer_than_eight_images_is_in_no_confused_pair_as_its_source
     assert most_confused_pair(one_more) == (0, 1)
 
 
-# One-vs-one, one-vs-all
-
-
-@pytest.fixture
-def spied(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:
-    """The styles that the joint selector sees, and those that are edited to measure."""
-    seen: dict[str, list[Tensor]] = {"selected_on": [], "measured_on": []}
-    select, edit = study.select_in_rounds, study.edited_logits
-
-    def select_in_rounds(model: StylEx, styles: Tensor, *rest: Any, **more: Any) -> list[Pick]:
-        seen["selected_on"].append(styles)
-        return select(model, styles, *rest, **more)
-
-    def edited_logits(model: StylEx, styles: Tensor, *rest: Any) -> Tensor:
-        seen["measured_on"].append(styles)
-        return edit(model, styles, *rest)
-
-    monkeypatch.setattr(study, "select_in_rounds", select_in_rounds)
-    monkeypatch.setattr(study, "edited_logits", edited_logits)
-    return seen
-
-
-def rows_of(values: Tensor, table: Tensor) -> set[int]:
-    """Rows of `table` that `values` are."""
-    found = set()
-    for value in values:
-        (row,) = (table == value).all(dim=1).nonzero()[:, 0].tolist()
-        found.add(row)
-    return found
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_images_selected_on_and_those_measured_on_are_two_halves(
-    tiny_model: StylEx, study_images: Images, spied: dict[str, list[Tensor]], seed: int
-) -> None:
-    found = explain(tiny_model, study_images, **PAIR, seed=seed)
-    statistics = found.statistics
-    (styles,) = spied["selected_on"]
-    selected_on = rows_of(styles, statistics.styles)
-    assert len(spied["measured_on"]) == len(found.attributes)
-    for styles in spied["measured_on"]:
-        measured_on = rows_of(styles, statistics.styles)
-        assert len(selected_on) == len(measured_on) == 5
-        assert selected_on | measured_on == set(found.rows)
-        assert not selected_on & measured_on
+# The two halves
 
 
 def halves(found: Explanation, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Positions among the explained images, cut as `explain` says: by a permutation of the seed."""
+    """Rows selected on and held out, cut as `explain` says: by a permutation of the seed."""
     order = torch.randperm(len(found.rows), generator=torch.Generator().manual_seed(seed)).tolist()
     half = len(order) // 2
-    return sorted(order[:half]), sorted(order[half:])
+    return tuple([found.rows[i] for i in sorted(part)] for part in (order[:half], order[half:]))
 
 
-def slow_sufficiency(model: StylEx, found: Explanation, positions: list[int], count: int) -> float:
+class Spy:
+    """What engines were asked, and whether the selection was at work."""
+
+    def __init__(self) -> None:
+        self.selecting = False
+        self.seen: dict[bool, list[Tensor]] = {True: [], False: []}  # styles, by `selecting`
+        self.passes = 0
+
+    def note(self, styles: Tensor) -> None:
+        self.seen[self.selecting].append(styles)
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    """Watches every engine."""
+    spy = Spy()
+    select, measure, slopes, logits = (
+        study.Search.select,
+        Engine.measure,
+        Engine.slopes,
+        Engine.logits,
+    )
+
+    def watched_select(*arguments: Any) -> Any:
+        spy.selecting = True
+        found = select(*arguments)
+        spy.selecting = False
+        return found
+
+    def watched_measure(engine: Engine, edits: Edits, *rest: Any) -> Tensor:
+        spy.note(engine.styles[edits.images])
+        return measure(engine, edits, *rest)
+
+    def watched_slopes(engine: Engine, images: Tensor, *rest: Any) -> Tensor:
+        spy.note(engine.styles[images])
+        return slopes(engine, images, *rest)
+
+    def watched_logits(engine: Engine, styles: Tensor) -> Tensor:
+        spy.note(styles)
+        return logits(engine, styles)
+
+    monkeypatch.setattr(study.Search, "select", watched_select)
+    monkeypatch.setattr(Engine, "measure", watched_measure)
+    monkeypatch.setattr(Engine, "slopes", watched_slopes)
+    monkeypatch.setattr(Engine, "logits", watched_logits)
+    return spy
+
+
+def rows_near(values: list[Tensor], table: Tensor, most_moved: int) -> set[int]:
+    """Rows of `table` that values are, but for at most so many coordinates."""
+    distances = (torch.cat(values)[:, None] != table).sum(dim=2)
+    assert distances.amin(dim=1).max() <= most_moved
+    return set(distances.argmin(dim=1).tolist())
+
+
+@pytest.mark.parametrize("effects", BOTH)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_images_selected_on_and_those_measured_on_are_two_halves(
+    tiny_model: StylEx, study_images: Images, spy: Spy, effects: str, seed: int
+) -> None:
+    found = explain(tiny_model, study_images, **PAIR, seed=seed, effects=effects)
+    selected_on, held = halves(found, seed)
+    assert len(selected_on) == len(held) == 5
+    assert list(found.held) == held
+    styles = found.statistics.styles
+    assert rows_near(spy.seen[True], styles, 3) == set(selected_on)
+    assert rows_near(spy.seen[False], styles, 3) == set(held)
+
+
+# What is found, by independent slow means
+
+
+def slow_effects(
+    model: StylEx, found: Explanation, row: int, pick: Pick, strength: float
+) -> Tensor:
+    """One whole synthesis."""
+    moved = found.statistics.styles[row].clone()
+    value = moved[pick.coordinate]
+    extreme = found.statistics.extremes[pick.direction, pick.coordinate]
+    moved[pick.coordinate] = value + strength * (extreme - value)
+    logits = model.classifier(model.generator.synthesis(moved[None]))[0]
+    return logits - found.statistics.base_logits[row]
+
+
+def slow_sufficiency(model: StylEx, found: Explanation, rows: list[int], count: int) -> float:
     """Each image by itself, its first `count` attributes set to their extremes."""
     target = model.class_names.index(found.target)
     flipped = 0
-    for position in positions:
-        styles = found.statistics.styles[found.rows[position]].clone()
+    for row in rows:
+        styles = found.statistics.styles[row].clone()
         for attribute in found.attributes[:count]:
             extreme = 1 if attribute.direction == "largest" else 0
             styles[attribute.coordinate] = found.statistics.extremes[extreme, attribute.coordinate]
         logits = model.classifier(model.generator.synthesis(styles[None]))
         flipped += int(logits.argmax()) == target
-    return flipped / len(positions)
+    return flipped / len(rows)
 
 
 def check_figures(model: StylEx, found: Explanation) -> None:
-    """All figures of an explanation, from its effects and by single syntheses."""
+    """All figures of an explanation by single syntheses."""
     target = model.class_names.index(found.target)
     _, held = halves(found)
-    base = found.statistics.base_logits[list(found.rows)]
+    base = found.statistics.base_logits
+    assert found.effects.shape == (len(held), len(found.attributes), len(model.class_names))
     for rank, attribute in enumerate(found.attributes, start=1):
         assert attribute.rank == rank
         direction = 1 if attribute.direction == "largest" else 0
         assert attribute.pick == Pick(attribute.coordinate, direction)
-        changes = [found.effects[i, direction, attribute.coordinate] for i in held]
+        changes = [slow_effects(model, found, row, attribute.pick, 1.0) for row in held]
+        exact = torch.stack(changes)
+        torch.testing.assert_close(found.effects[:, rank - 1], exact, atol=1e-4, rtol=1e-4)
         raised = sum(float(change[target]) for change in changes) / len(held)
-        assert attribute.effect.value == pytest.approx(raised, abs=1e-5)
+        assert attribute.effect.value == pytest.approx(raised, abs=1e-4)
         flips = [int((base[i] + c).argmax()) == target for i, c in zip(held, changes, strict=True)]
         assert attribute.flips.value == pytest.approx(sum(flips) / len(held))
         assert attribute.effect.num_images == attribute.flips.num_images == len(held)
@@ -219,42 +288,163 @@ def check_figures(model: StylEx, found: Explanation) -> None:
         assert estimate.num_images == len(held)
 
 
+def engine_of(model: StylEx, found: Explanation) -> Engine:
+    known = found.statistics
+    return Engine(model, known.styles, known.base_logits, known.extremes, batch_size=50)
+
+
+def table_of(
+    model: StylEx, found: Explanation, rows: list[int], classes: list[int], strength: float = 1.0
+) -> EffectTable:
+    """What an exhaustive search keeps of some images, from an engine of its own."""
+    edits = Edits.grid(torch.tensor(rows), torch.arange(36), strength)
+    effects = engine_of(model, found).measure(edits).reshape(len(rows), 2, 36, 3)
+    return EffectTable(effects[..., classes].half(), range(36), range(len(classes)))
+
+
+def gain_of(found: Explanation, score: Score, rows: list[int], classes: list[int]) -> Gain:
+    return Gain(score, found.statistics.base_logits[rows][:, classes])
+
+
+def picks_of(found: Explanation) -> list[Pick]:
+    return [attribute.pick for attribute in found.attributes]
+
+
 def test_one_vs_one_selects_on_one_half_and_measures_on_the_other(
     tiny_model: StylEx, study_images: Images
 ) -> None:
-    found = explain(tiny_model, study_images, **PAIR)
+    settings = {**EXHAUSTIVE, "unstable_change": 3.0, "unstable_share": 0.05}
+    found = explain(tiny_model, study_images, **settings)
     assert (found.source, found.target) == ("circle", "square")
     said = found.statistics.base_logits.argmax(dim=1)
     assert list(found.rows) == (said == 0).nonzero()[:10, 0].tolist()
-    assert found.effects.shape == (10, 2, 36, 3)
-    selected_on, _ = halves(found)
-    rows = [found.rows[position] for position in selected_on]
+    rows, _ = halves(found)
+    table = table_of(tiny_model, found, rows, [0, 1, 2])
+    stable = table.stable(3.0, 0.05)
+    assert 0 < stable.sum() < 5  # the rule is at work
+    assert found.selection.num_unstable == int((~stable).sum())
+
+    def opened(styles: Tensor, logits: Tensor, free: Tensor) -> EffectTable:
+        engine = Engine(tiny_model, styles, logits, found.statistics.extremes, batch_size=50)
+        coordinates = free.any(dim=0).nonzero()[:, 0].tolist()
+        return EffectTable.measured(engine.measure, torch.arange(len(styles)), coordinates, 1.0)
+
     picks = select_in_rounds(
-        tiny_model,
+        table,
         found.statistics.styles[rows],
-        found.effects[selected_on],
         found.statistics.base_logits[rows],
         found.statistics.extremes,
         1,
+        open_table=opened,
+        judge=lambda styles: tiny_model.classifier(tiny_model.generator.synthesis(styles)),
         num_attributes=3,
         picks_per_round=2,
         num_candidates=40,
         strength=1.0,
-        batch_size=256,
+        stable=stable,
     )
-    assert [attribute.pick for attribute in found.attributes] == picks
+    assert picks_of(found) == picks
     check_figures(tiny_model, found)
 
 
-def test_one_vs_all_takes_all_images_that_are_not_called_the_target(
+def test_the_paper_selector_sees_the_two_classes_on_one_half(
     tiny_model: StylEx, study_images: Images
 ) -> None:
-    found = explain(tiny_model, study_images, target="STAR", num_images=12, k=3)
+    settings = {**EXHAUSTIVE, "unstable_change": 3.0, "unstable_share": 0.05}
+    found = explain(tiny_model, study_images, **settings, selector="paper", threshold=0.4)
+    rows, _ = halves(found)
+    table = table_of(tiny_model, found, rows, [1, 0])
+    stable = table.stable(3.0, 0.05)
+    gain = gain_of(found, Logit(0), rows, [1, 0])
+    picks = selection.select_paper(table, gain, 3, 0.4, drop_inconsistent=True, stable=stable)
+    assert len(picks) > 1
+    assert picks_of(found) == picks
+    check_figures(tiny_model, found)
+
+
+def test_the_notebook_selector_of_a_pair_merges_the_selections_of_both_classes(
+    tiny_model: StylEx, study_images: Images
+) -> None:
+    settings = {**EXHAUSTIVE, "unstable_change": 3.0, "unstable_share": 0.05, "num_images": 16}
+    given = {**settings, "selector": "notebook", "max_image_effect": 1.0}
+    found = explain(tiny_model, study_images, **given)
+    said = found.statistics.base_logits.argmax(dim=1)
+    mine, _ = halves(found)
+    theirs = (said == 1).nonzero()[:16, 0].tolist()
+    theirs = theirs[: (len(theirs) + 1) // 2]
+    assert set(mine) < set((said == 0).nonzero()[:16, 0].tolist())
+    measured, zeroed = [], []
+    for rows in (mine, theirs):
+        effects = table_of(tiny_model, found, rows, [1, 0]).effects.float()
+        large = (effects.abs() > 3.0).sum(dim=(1, 2, 3)) > int(0.05 * 2 * 36 * 2)
+        measured.append(effects)
+        zeroed.append(effects * ~large[:, None, None, None])
+    unstable = sum(int((~effects.flatten(1).any(dim=1)).sum()) for effects in zeroed)
+    assert 0 < unstable < len(mine) + len(theirs)
+    assert found.selection.num_unstable == unstable
+
+    def selected(position: int, rows: list[int], target: int) -> list[Pick]:
+        table = EffectTable(zeroed[position], range(36), range(2))
+        return selection.select_notebook(table, gain_of(found, Rise(target), rows, [1, 0]), 3, 1.0)
+
+    def merged(parts: list[Tensor]) -> list[Pick]:
+        both = torch.cat(parts)
+        lists = selected(0, mine, 0), selected(1, theirs, 1)
+        return selection.merge_directions(
+            lambda pick: both[:, pick.direction, pick.coordinate], 1, 0, *lists, 3
+        )
+
+    assert picks_of(found) == merged(zeroed)
+    assert merged(zeroed) != merged(measured)  # the rule is at work
+    check_figures(tiny_model, found)
+
+
+@pytest.mark.parametrize("effects", BOTH)
+def test_one_vs_all_takes_all_images_that_are_not_called_the_target(
+    tiny_model: StylEx, study_images: Images, effects: str
+) -> None:
+    given = {"num_images": 12, "k": 3, "num_random": 0, "unstable_share": 1.0}
+    found = explain(tiny_model, study_images, target="STAR", effects=effects, **given)
     assert (found.source, found.target) == (None, "star")
     said = found.statistics.base_logits.argmax(dim=1)
     assert list(found.rows) == (said != 2).nonzero()[:12, 0].tolist()
     assert len(said[list(found.rows)].unique()) == 2
     check_figures(tiny_model, found)
+
+
+@pytest.mark.parametrize(
+    ("selector", "source"),
+    [
+        ("joint", "circle"),
+        ("joint", None),
+        ("paper", "circle"),
+        ("paper", None),
+        ("notebook", None),
+        ("notebook", "circle"),
+    ],
+)
+def test_a_screening_that_is_sure_finds_what_measuring_everything_finds(
+    tiny_model: StylEx, study_images: Images, selector: str, source: str | None
+) -> None:
+    given = {**PAIR, "selector": selector, "source": source, "k": 5, "num_random": 0}
+    given |= {"num_images": 40, "threshold": 0.5}
+    everything = explain(tiny_model, study_images, **given, effects="exhaustive")
+    found = explain(tiny_model, study_images, **given, **SURE)
+    assert len(everything.attributes) >= 3
+    assert picks_of(found) == picks_of(everything)
+    assert found.selection.passes < everything.selection.passes
+    torch.testing.assert_close(found.effects, everything.effects)
+
+
+def test_a_screened_image_is_explained_as_by_measuring_everything(
+    tiny_model: StylEx, study_images: Images
+) -> None:
+    for image in range(4):
+        given = {"image": image, "k": 3}
+        everything = explain(tiny_model, study_images[:12], **given, effects="exhaustive")
+        found = explain(tiny_model, study_images[:12], **given, **SURE)
+        assert picks_of(found) == picks_of(everything)
+        assert found.subset == everything.subset
 
 
 def test_pictures_are_images_of_the_study_at_the_strengths_of_the_settings(
@@ -267,7 +457,7 @@ def test_pictures_are_images_of_the_study_at_the_strengths_of_the_settings(
         check_pictures(tiny_model, found, [attribute], 1.5, attribute)
     assert found.together is not None
     _, held = halves(found)
-    assert found.together.indices.tolist() == [found.rows[i] for i in held[:4]]
+    assert found.together.indices.tolist() == held[:4]
     check_pictures(tiny_model, found, list(found.attributes), 1.0, None)
 
 
@@ -291,39 +481,187 @@ def check_pictures(
         torch.testing.assert_close(pictures.changed[i], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_torgb_coordinates_are_searched_when_asked_for(
+def test_extremes_are_the_smallest_and_largest_values_whatever_the_quantile(
     tiny_model: StylEx, study_images: Images
 ) -> None:
-    found = explain(tiny_model, study_images, **PAIR, torgb=True)
-    assert found.effects.shape == (10, 2, 56, 3)
-
-
-def test_extremes_follow_the_quantile(tiny_model: StylEx, study_images: Images) -> None:
     found = explain(tiny_model, study_images, **PAIR, quantile=0.2)
-    expected = torch.quantile(found.statistics.styles, 0.2, dim=0)
-    torch.testing.assert_close(found.statistics.extremes[0], expected)
+    assert torch.equal(found.statistics.extremes[0], found.statistics.styles.amin(dim=0))
+    assert torch.equal(found.statistics.extremes[1], found.statistics.styles.amax(dim=0))
 
 
-def test_the_notebook_selector_of_a_pair_merges_the_selections_of_both_classes(
+def test_extremes_follow_the_quantile_when_asked_to(
     tiny_model: StylEx, study_images: Images
 ) -> None:
-    settings = {"unstable_change": 3.0, "unstable_share": 0.05, "max_image_effect": 1.0}
-    found = explain(tiny_model, study_images, **PAIR, selector="notebook", **settings)
-    said = found.statistics.base_logits.argmax(dim=1)
-    mine = (said == 0).nonzero()[:10, 0].tolist()
-    theirs = (said == 1).nonzero()[:10, 0].tolist()
-    assert list(found.rows) == mine + theirs
-    order = torch.randperm(10, generator=torch.Generator().manual_seed(0))[:5].sort().values
-    there = found.effects[order]
-    back = found.effects[10:][: (len(theirs) + 1) // 2]
-    both = torch.cat((there, back))
-    large = (both.abs() > 3.0).sum(dim=(1, 2, 3))
-    both[large > int(0.05 * 2 * 36 * 3)] = 0.0
-    assert 0 < (large > int(0.05 * 2 * 36 * 3)).sum() < len(both)  # the rule is at work
-    towards = selection.select_notebook(both[:5, ..., 1], 3, 1.0)
-    away = selection.select_notebook(both[5:, ..., 0], 3, 1.0)
-    expected = selection.merge_directions(both, 0, 1, towards, away, 3)
-    assert [attribute.pick for attribute in found.attributes] == expected
+    found = explain(tiny_model, study_images, **PAIR, extremes="quantile", quantile=0.2)
+    for row, quantile in enumerate((0.2, 0.8)):
+        expected = torch.quantile(found.statistics.styles, quantile, dim=0)
+        torch.testing.assert_close(found.statistics.extremes[row], expected)
+
+
+@pytest.mark.parametrize("effects", BOTH)
+def test_edits_are_as_strong_as_the_setting_says(
+    tiny_model: StylEx, study_images: Images, effects: str
+) -> None:
+    found = explain(tiny_model, study_images, **PAIR, strength=1.5, effects=effects)
+    for i, row in enumerate(found.held):
+        for a, attribute in enumerate(found.attributes):
+            expected = slow_effects(tiny_model, found, row, attribute.pick, 1.5)
+            torch.testing.assert_close(found.effects[i, a], expected, atol=1e-4, rtol=1e-4)
+
+
+# What a selection says of itself
+
+
+@pytest.mark.parametrize("effects", BOTH)
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_passes_are_those_that_the_engines_made(
+    tiny_model: StylEx,
+    study_images: Images,
+    monkeypatch: pytest.MonkeyPatch,
+    selector: str,
+    effects: str,
+) -> None:
+    engines: list[Engine] = []
+    made: list[int] = []
+    select, init = study.Search.select, Engine.__init__
+
+    def kept(engine: Engine, *arguments: Any, **named: Any) -> None:
+        init(engine, *arguments, **named)
+        engines.append(engine)
+
+    def counted(*arguments: Any) -> Any:
+        found = select(*arguments)
+        made.append(sum(engine.passes for engine in engines))
+        return found
+
+    monkeypatch.setattr(Engine, "__init__", kept)
+    monkeypatch.setattr(study.Search, "select", counted)
+    given = {**PAIR, "num_images": 40, "num_candidates": 12}
+    found = explain(tiny_model, study_images, **given, selector=selector, effects=effects)
+    report = found.selection
+    # An image's states may not be needed, or be made again by another engine.
+    assert report.passes == pytest.approx(made[0], rel=0.1)
+    assert report.effects == effects
+    assert report.saving == report.exhaustive_passes / report.passes
+
+
+def test_a_screening_saves_passes_and_states_its_decisions(
+    tiny_model: StylEx, study_images: Images
+) -> None:
+    given = {**PAIR, "num_images": 40, "selector": "paper", "threshold": 100.0}
+    found = explain(tiny_model, study_images, **given)
+    report, rows = found.selection, halves(found)[0]
+    assert report.exhaustive_passes == len(rows) * 2 * 36
+    assert report.passes < report.exhaustive_passes
+    assert report.saving > 1.2
+    assert report.confidence == 0.99
+    assert (report.num_unstable, report.rejected) == (0, None)
+    picked = [decision.pick for decision in report.decisions]
+    assert [pick for pick in picked if pick in picks_of(found)] == picks_of(found)
+    table = table_of(tiny_model, found, rows, [0, 1, 2])
+    everything = torch.ones(len(rows), dtype=torch.bool)
+    means = table.means(gain_of(found, Logit(1), rows, [0, 1, 2]), everything)
+    free = torch.ones(2, 36, dtype=torch.bool)
+    for decision in report.decisions:
+        pick = decision.pick
+        exact = float(means[pick.direction, pick.coordinate])
+        assert decision.gain == pytest.approx(exact, abs=0.1)
+        assert decision.num_images == len(rows)
+        assert float(means[free].max()) - exact <= decision.bound + 1e-6
+        free[:, pick.coordinate] = False
+
+
+def test_an_exhaustive_selection_has_no_decision_and_saves_nothing(
+    tiny_model: StylEx, study_images: Images
+) -> None:
+    report = explain(tiny_model, study_images, **EXHAUSTIVE, selector="paper").selection
+    assert (report.effects, report.confidence, report.decisions) == ("exhaustive", None, ())
+    assert report.exhaustive_passes == 5 * 2 * 36
+    assert report.saving == pytest.approx(1, abs=0.03)  # but for the images' states
+
+
+@pytest.mark.parametrize("effects", BOTH)
+def test_what_the_discriminator_sees_is_no_attribute_and_is_reported(
+    tiny_model: StylEx, study_images: Images, tiny_config: dict[str, Any], effects: str
+) -> None:
+    judge = build_discriminator(tiny_config["model"], 3).eval().requires_grad_(False)
+    judge.minibatch_group = 1
+    given = {**PAIR, "effects": effects, "selector": "paper"}
+    free = explain(tiny_model, study_images, **given)
+    assert free.selection.rejected is None
+    lenient = explain(
+        tiny_model, study_images, **given, discriminator=judge, discriminator_change=1e9
+    )
+    assert picks_of(lenient) == picks_of(free)
+    assert lenient.selection.rejected == ()
+    with pytest.raises(InputError, match="no coordinate moves the decision towards 'square'"):
+        explain(tiny_model, study_images, **given, discriminator=judge, discriminator_change=1e-9)
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_a_rejected_coordinate_is_reported_and_the_next_best_is_found(
+    tiny_model: StylEx, study_images: Images, monkeypatch: pytest.MonkeyPatch, selector: str
+) -> None:
+    given = {**PAIR, "selector": selector}
+    free = explain(tiny_model, study_images, **given)
+    barred = free.attributes[0].coordinate
+
+    class Barring(study.DiscriminatorFilter):
+        """Rejects one coordinate."""
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.rejected: list[int] = []
+
+        def __call__(self, pick: Pick) -> bool:
+            if pick.coordinate == barred and barred not in self.rejected:
+                self.rejected.append(barred)
+            return pick.coordinate != barred
+
+    class Nothing(Discriminator):
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+
+    monkeypatch.setattr(study, "DiscriminatorFilter", Barring)
+    found = explain(tiny_model, study_images, **given, discriminator=Nothing())
+    assert found.selection.rejected == (barred,)
+    assert barred not in {pick.coordinate for pick in picks_of(found)}
+    assert len(found.attributes) >= 2
+
+
+def test_every_attribute_has_its_evidence(tiny_model: StylEx, study_images: Images) -> None:
+    given = {**PAIR, "num_random": 3, "moved": 0.4}
+    found = explain(tiny_model, study_images, **given)
+    assert len(found.attributes) == 3
+    for a, attribute in enumerate(found.attributes):
+        evidence = attribute.evidence
+        assert (attribute.effect, attribute.flips) == (evidence.effect, evidence.flips)
+        moved = (found.effects[:, a, 1] > 0.4).sum()
+        assert evidence.moved.value == int(moved) / 5
+        assert [d.strength for d in evidence.dose_response.doses][3] == 1.0
+        assert evidence.dose_response.doses[3].effect == evidence.effect
+        assert evidence.rank is not None
+        assert 1 / 10 <= evidence.p <= evidence.q <= 1  # three classifiers of three classes
+        assert evidence.significant == (evidence.q <= 0.05)
+        values = found.statistics.styles[:, attribute.coordinate].double()
+        extreme = found.statistics.extremes[attribute.pick.direction, attribute.coordinate]
+        z = (float(extreme) - float(values.mean())) / float(values.std(correction=0))
+        assert evidence.extreme.z == pytest.approx(z, abs=1e-5)
+    assert -1 <= found.rank_correlation <= 1
+    assert [(pair.first, pair.second) for pair in found.interactions] == [(1, 2), (1, 3), (2, 3)]
+    bare = explain(tiny_model, study_images, **{**given, "num_random": 0})
+    assert {a.evidence.p for a in bare.attributes} == {None}
+
+
+def test_rankers_are_compared_when_asked_for(tiny_model: StylEx, study_images: Images) -> None:
+    assert explain(tiny_model, study_images, **PAIR).rankings == ()
+    found = explain(tiny_model, study_images, **PAIR, rankers=["random", "attfind"])
+    assert [ranking.name for ranking in found.rankings] == ["random", "attfind"]
+    own = found.rankings[1]
+    assert own.passes == found.selection.passes
+    assert own.effect.value == pytest.approx(found.attributes[0].effect.value, abs=1e-5)
+    assert {k: v.value for k, v in own.sufficiency.items()} == {
+        k: v.value for k, v in found.sufficiency.items()
+    }
 
 
 # Defaults of the question
@@ -332,7 +670,7 @@ def test_the_notebook_selector_of_a_pair_merges_the_selections_of_both_classes(
 def test_without_a_question_the_most_confused_pair_is_explained(
     tiny_model: StylEx, study_images: Images
 ) -> None:
-    found = explain(tiny_model, study_images, num_images=8, k=1)
+    found = explain(tiny_model, study_images, **FEW)
     pair = most_confused_pair(found.statistics)
     names = tiny_model.class_names
     assert (found.source, found.target) == (names[pair[0]], names[pair[1]])
@@ -342,7 +680,7 @@ def test_without_a_target_the_sources_most_probable_other_class_is_taken(
     tiny_model: StylEx, study_images: Images
 ) -> None:
     for source, name in enumerate(tiny_model.class_names):
-        found = explain(tiny_model, study_images, source=name, num_images=8, k=1)
+        found = explain(tiny_model, study_images, source=name, **FEW)
         probabilities = found.statistics.base_logits.softmax(dim=1)
         own = probabilities[probabilities.argmax(dim=1) == source].mean(dim=0)
         others = {i: float(own[i]) for i in range(3) if i != source}
@@ -357,15 +695,17 @@ def test_one_image_is_explained_by_its_own_effects(
 ) -> None:
     outcomes = set()
     for image in range(6):
-        found = explain(tiny_model, study_images[:12], image=image, k=4)
-        assert found.rows == (image,)
+        found = explain(tiny_model, study_images[:12], image=image, k=4, effects="exhaustive")
+        assert found.rows == found.held == (image,)
         base = found.statistics.base_logits[image]
         order = base.argsort(descending=True).tolist()
         names = tiny_model.class_names
         assert (found.source, found.target) == (names[order[0]], names[order[1]])
-        picks = selection.independent(found.effects[0, :, :, order[1]], 4)
-        assert [attribute.pick for attribute in found.attributes] == picks
-        alone = [slow_sufficiency(tiny_model, found, [0], n) for n in range(1, len(picks) + 1)]
+        grid = Edits.grid(torch.tensor([image]), torch.arange(36), 1.0)
+        effects = engine_of(tiny_model, found).measure(grid)[:, order[1]].reshape(2, 36)
+        picks = selection.independent(effects, 4)
+        assert picks_of(found) == picks
+        alone = [slow_sufficiency(tiny_model, found, [image], n) for n in range(1, len(picks) + 1)]
         assert [estimate.value for estimate in found.sufficiency.values()] == alone
         if found.subset is not None:
             assert found.together is not None
@@ -374,10 +714,13 @@ def test_one_image_is_explained_by_its_own_effects(
             logits = tiny_model.classifier(tiny_model.generator.synthesis(moved))
             assert int(logits.argmax()) == order[1]
         shortest = None if found.subset is None else len(found.subset)
-        for attribute in found.attributes:
+        for a, attribute in enumerate(found.attributes):
             assert attribute.shown is not None
             assert attribute.shown.indices.tolist() == [image]
             assert attribute.effect.num_images == 1
+            assert (attribute.evidence.rank, attribute.evidence.p) == (None, None)
+            expected = slow_effects(tiny_model, found, image, attribute.pick, 1.0)
+            torch.testing.assert_close(found.effects[0, a], expected, atol=1e-4, rtol=1e-4)
         outcomes.add(shortest)
     assert None in outcomes  # both cases were seen
     assert len(outcomes) > 2
@@ -395,15 +738,17 @@ def test_one_image_can_be_explained_towards_any_class(
 
 
 def test_mistakes_get_one_sentence_each(tiny_model: StylEx, study_images: Images) -> None:
-    def refused(match: str, images: Images = study_images, **question: Any) -> None:  # noqa: ANN401
+    def refused(match: str, images: Images = study_images, **question: Any) -> None:
         with pytest.raises(InputError, match=match):
             explain(tiny_model, images, **question)
 
     refused("a class must be one of circle, square, star, got 'heart'", target="heart")
     refused("a class must be one of circle, square, star, got 'heart'", source="heart")
     refused("source and target must be two classes, got 'star' twice", source="star", target="Star")
+    refused("an image has its own source, got 'star'; give image or", source="star", image=0)
     refused("image must be a position in the data from 0 to 89, got 90", image=90)
     refused("image must be a position in the data from 0 to 89, got -1", image=-1)
+    refused("batch_size must be at least 1, got 0", image=0, batch_size=0)
     said = tiny_model.class_names[int(tiny_model(study_images[:1]).argmax())]
     refused(
         f"image 0 is already called '{said}'; give another target",
@@ -448,15 +793,26 @@ def test_an_image_that_no_coordinate_moves_is_refused(
         explain(tiny_model, study_images, image=0)
 
 
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_images_that_are_all_unstable_leave_nothing_to_select_on(
+    tiny_model: StylEx, study_images: Images, selector: str
+) -> None:
+    given = {**EXHAUSTIVE, "unstable_change": 0.0, "unstable_share": 0.0, "selector": selector}
+    with pytest.raises(InputError, match="no coordinate moves the decision towards 'square' on"):
+        explain(tiny_model, study_images, **given)
+
+
 # Files
 
 
+@pytest.mark.parametrize("effects", BOTH)
 def test_all_files_are_written_and_say_what_was_found(
-    tiny_model: StylEx, study_images: Images, tmp_path: Path
+    tiny_model: StylEx, study_images: Images, tmp_path: Path, effects: str
 ) -> None:
     folder = tmp_path / "new" / "folder"
     made_by = {"checkpoint": "c0ffee"}
-    found = explain(tiny_model, study_images, **PAIR, output_dir=folder, made_by=made_by)
+    given = {**PAIR, "effects": effects, "rankers": ["random"]}
+    found = explain(tiny_model, study_images, **given, output_dir=folder, made_by=made_by)
     classifier = tiny_model.classifier.fingerprint()
 
     written = json.loads((folder / "attributes.json").read_text())
@@ -471,6 +827,8 @@ def test_all_files_are_written_and_say_what_was_found(
         assert entry["effect"]["value"] == attribute.effect.value
         assert entry["flips"]["num_images"] == 5
         assert len(entry["effect"]["interval"]) == 2
+        assert entry["evidence"]["moved"]["value"] == attribute.evidence.moved.value
+        assert len(entry["evidence"]["dose_response"]["doses"]) == 7
         assert (entry["shown"] is None) == (attribute.shown is None)
         if attribute.shown is not None:
             pictures, metadata = read_tensors(folder / entry["shown"], "pictures")
@@ -478,138 +836,362 @@ def test_all_files_are_written_and_say_what_was_found(
             assert pictures["changed"].dtype == torch.uint8
             assert (metadata["name"], metadata["target"]) == (attribute.name, "square")
     assert (folder / "counterfactuals" / "together.safetensors").is_file()
+    report = written["selection"]
+    assert (report["effects"], report["saving"]) == (effects, found.selection.saving)
+    assert len(report["decisions"]) == len(found.selection.decisions)
+    assert (len(report["decisions"]) > 0) == (effects == "screened")
+    assert written["rank_correlation"] == found.rank_correlation
+    assert len(written["interactions"]) == 3
+    assert written["rankings"][0]["name"] == "random"
 
     statistics = Statistics.read(folder / "statistics.safetensors")
     assert torch.equal(statistics.extremes, found.statistics.extremes)
-    stored = zarr.open_group(folder / "effects.zarr", mode="r")
-    assert torch.equal(torch.from_numpy(stored["effects"][:]), found.effects)
-    assert stored["done"][:].all()
+    answers = list((folder / "measured").iterdir())
+    assert {path.suffix for path in answers} == {".json", ".safetensors"}
+    facts = json.loads((folder / "measured" / "made_by.json").read_text())
+    assert facts["checkpoint"] == "c0ffee"
+    assert {name: written[name] for name in facts} == facts
+    assert not (folder / "effects-back.zarr").exists()
+    assert (folder / "effects.zarr").exists() == (effects == "exhaustive")
 
 
-def test_without_a_folder_nothing_is_kept(
-    tiny_model: StylEx, study_images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    explain(tiny_model, study_images, **PAIR)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def without_new_effects(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Called, it makes any further computation of effects fail."""
-
-    def forbidden(*_: Any) -> None:  # noqa: ANN401
-        raise AssertionError("effects were computed again")
-
-    return lambda: monkeypatch.setattr(effects_module, "edit_effects", forbidden)
-
-
-def test_the_same_call_computes_no_effect_again_and_finds_the_same(
+@pytest.mark.parametrize(
+    ("selector", "source", "classes"),
+    [
+        ("joint", "circle", [0, 1, 2]),
+        ("paper", "circle", [1, 0]),
+        ("notebook", "circle", [1, 0]),
+        ("paper", None, [1]),
+        ("notebook", None, [1]),
+    ],
+)
+def test_an_exhaustive_table_is_of_the_images_selected_on_and_the_classes_needed(
     tiny_model: StylEx,
     study_images: Images,
     tmp_path: Path,
-    without_new_effects: Callable[[], None],
+    selector: str,
+    source: str | None,
+    classes: list[int],
 ) -> None:
-    first = explain(tiny_model, study_images, **PAIR, output_dir=tmp_path)
+    given = {**EXHAUSTIVE, "source": source, "selector": selector}
+    found = explain(tiny_model, study_images, **given, output_dir=tmp_path)
+    stored = zarr.open_group(tmp_path / "effects.zarr", mode="r")
+    rows, _ = halves(found)
+    expected = table_of(tiny_model, found, rows, classes).effects
+    assert stored["effects"].dtype == "float16"
+    kept = torch.from_numpy(stored["effects"][:])
+    torch.testing.assert_close(kept.float(), expected.float(), atol=1e-3, rtol=1e-3)
+    assert stored["done"][:].all()
+    two = selector == "notebook" and source is not None
+    assert (tmp_path / "effects-back.zarr").exists() == two
+    if two:
+        other = zarr.open_group(tmp_path / "effects-back.zarr", mode="r")
+        theirs = (found.statistics.base_logits.argmax(dim=1) == 1).nonzero()[:10, 0].tolist()
+        theirs = theirs[: (len(theirs) + 1) // 2]
+        expected = table_of(tiny_model, found, theirs, classes).effects
+        kept = torch.from_numpy(other["effects"][:])
+        torch.testing.assert_close(kept.float(), expected.float(), atol=1e-3, rtol=1e-3)
+
+
+def test_torgb_coordinates_are_searched_when_asked_for(
+    tiny_model: StylEx, study_images: Images, tmp_path: Path
+) -> None:
+    for torgb, count in ((False, 36), (True, 56)):
+        folder = tmp_path / str(count)
+        found = explain(tiny_model, study_images, **EXHAUSTIVE, torgb=torgb, output_dir=folder)
+        stored = zarr.open_group(folder / "effects.zarr", mode="r")
+        assert stored["effects"].shape == (5, 2, count, 3)
+        report = explain(tiny_model, study_images, **PAIR, torgb=torgb, selector="paper").selection
+        assert report.exhaustive_passes == 5 * 2 * count
+        assert all(attribute.coordinate < count for attribute in found.attributes)
+
+
+@pytest.mark.parametrize("effects", BOTH)
+def test_without_a_folder_nothing_is_kept(
+    tiny_model: StylEx,
+    study_images: Images,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    effects: str,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    explain(tiny_model, study_images, **PAIR, effects=effects)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Stopped, and gone on with
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], list[int]]]:
+    """Called, it lets so many measurements pass, then each further one fails; none lets all."""
+    left: list[int | None] = [None]
+    asked: list[int] = []
+
+    def guarded(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def measure(*arguments: Any) -> Tensor:
+            if left[0] is not None and len(asked) == left[0]:
+                raise KeyboardInterrupt
+            asked.append(1)
+            return compute(*arguments)
+
+        return measure
+
+    for name in ("measure", "slopes", "logits"):
+        monkeypatch.setattr(Engine, name, guarded(getattr(Engine, name)))
+
+    def after(count: int | None) -> list[int]:
+        left[0] = count
+        asked.clear()
+        return asked
+
+    return after
+
+
+@pytest.mark.parametrize("effects", BOTH)
+@pytest.mark.parametrize(
+    "question",
+    [
+        {**PAIR, "selector": "joint"},
+        {**PAIR, "selector": "paper"},
+        {**PAIR, "selector": "notebook"},
+        {"image": 4, "k": 3},
+    ],
+    ids=[*SELECTORS, "image"],
+)
+def test_the_same_call_measures_nothing_again_and_writes_the_same(
+    tiny_model: StylEx,
+    study_images: Images,
+    tmp_path: Path,
+    stop: Callable[[int | None], list[int]],
+    question: dict[str, Any],
+    effects: str,
+) -> None:
+    given = {**question, "effects": effects, "output_dir": tmp_path}
+    first = explain(tiny_model, study_images, **given)
     written = (tmp_path / "attributes.json").read_bytes()
-    without_new_effects()
-    again = explain(tiny_model, study_images, **PAIR, output_dir=tmp_path)
+    asked = stop(0)
+    again = explain(tiny_model, study_images, **given)
+    assert asked == []
     assert torch.equal(again.effects, first.effects)
     assert (tmp_path / "attributes.json").read_bytes() == written
 
 
-def test_a_stopped_search_goes_on_where_it_was(
-    tiny_model: StylEx, study_images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = explain(tiny_model, study_images, **PAIR)
-    count = 0
-
-    def failing(*arguments: Any) -> Tensor:  # noqa: ANN401
-        nonlocal count
-        count += 1
-        if count == 6:
-            raise KeyboardInterrupt
-        return edit_effects(*arguments)
-
-    monkeypatch.setattr(effects_module, "edit_effects", failing)
-    with pytest.raises(KeyboardInterrupt):
-        explain(tiny_model, study_images, **PAIR, output_dir=tmp_path)
-    assert not (tmp_path / "attributes.json").exists()
-    found = explain(tiny_model, study_images, **PAIR, output_dir=tmp_path)
-    assert count == 6 + (10 - 5)
-    assert torch.equal(found.effects, whole.effects)
-    assert [a.as_json() for a in found.attributes] == [a.as_json() for a in whole.attributes]
-
-
-def test_another_selection_takes_the_effects_and_replaces_the_pictures(
+@pytest.mark.parametrize("effects", BOTH)
+@pytest.mark.parametrize(("selector", "share"), [("joint", 0.8), ("paper", 0.3), ("notebook", 0.5)])
+def test_a_stopped_search_goes_on_where_it_was_and_ends_the_same(
     tiny_model: StylEx,
     study_images: Images,
     tmp_path: Path,
-    without_new_effects: Callable[[], None],
+    stop: Callable[[int | None], list[int]],
+    selector: str,
+    effects: str,
+    share: float,
 ) -> None:
-    first = explain(tiny_model, study_images, **PAIR, output_dir=tmp_path)
-    assert len(list((tmp_path / "counterfactuals").glob("0*.safetensors"))) > 1
-    without_new_effects()
-    second = explain(
-        tiny_model,
-        study_images,
-        **{**PAIR, "k": 1},
-        selector="paper",
-        num_shown=3,
-        shown_strength=1.0,
-        least_rise=-1.0,
-        threshold=2.0,
-        output_dir=tmp_path,
-    )
-    assert torch.equal(second.effects, first.effects)
-    written = json.loads((tmp_path / "attributes.json").read_text())
-    assert (written["selector"], len(written["attributes"])) == ("paper", 1)
-    names = sorted(file.name for file in (tmp_path / "counterfactuals").iterdir())
+    given = {**PAIR, "selector": selector, "effects": effects}
+    asked = stop(None)
+    explain(tiny_model, study_images, **given, output_dir=tmp_path / "whole")
+    total = len(asked)
+    cut = int(share * total)
+    stop(cut)
+    with pytest.raises(KeyboardInterrupt):
+        explain(tiny_model, study_images, **given, output_dir=tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "attributes.json").exists()
+    asked = stop(None)
+    explain(tiny_model, study_images, **given, output_dir=tmp_path / "stopped")
+    assert len(asked) == total - cut
+    one, other = (tmp_path / name / "attributes.json" for name in ("whole", "stopped"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("effects", BOTH)
+def test_a_cut_off_answer_is_measured_again(
+    tiny_model: StylEx, study_images: Images, tmp_path: Path, effects: str
+) -> None:
+    given = {**PAIR, "effects": effects, "output_dir": tmp_path}
+    explain(tiny_model, study_images, **given)
+    written = (tmp_path / "attributes.json").read_bytes()
+    answers = {p: p.read_bytes() for p in (tmp_path / "measured").glob("*.safetensors")}
+    assert len(answers) > 3
+    for path, content in list(answers.items())[::2]:
+        path.write_bytes(content[: len(content) // 2])
+    explain(tiny_model, study_images, **given)
+    assert {path: path.read_bytes() for path in answers} == answers
+    assert (tmp_path / "attributes.json").read_bytes() == written
+
+
+def test_an_exhaustive_search_goes_on_with_another_batch_size(
+    tiny_model: StylEx,
+    study_images: Images,
+    tmp_path: Path,
+    stop: Callable[[int | None], list[int]],
+) -> None:
+    stop(3)
+    with pytest.raises(KeyboardInterrupt):
+        explain(tiny_model, study_images, **EXHAUSTIVE, batch_size=7, output_dir=tmp_path)
+    asked = stop(None)
+    found = explain(tiny_model, study_images, **EXHAUSTIVE, batch_size=100, output_dir=tmp_path)
+    resumed = len(asked)
+    asked = stop(None)
+    whole = explain(tiny_model, study_images, **EXHAUSTIVE)
+    assert resumed == len(asked) - 3
+    assert picks_of(found) == picks_of(whole)
+
+
+def test_a_refused_question_leaves_no_folder(
+    tiny_model: StylEx, study_images: Images, tmp_path: Path
+) -> None:
+    folder = tmp_path / "new"
+    for question in ({"target": "heart"}, {"image": 90}, {"source": "star", "target": "star"}):
+        with pytest.raises(InputError):
+            explain(tiny_model, study_images, **question, output_dir=folder)
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("effects", "first", "second"),
+    [
+        ("screened", "joint", "paper"),
+        ("screened", "paper", "notebook"),
+        ("exhaustive", "paper", "notebook"),
+        ("exhaustive", "notebook", "paper"),
+    ],
+)
+def test_another_selection_takes_what_is_measured_and_replaces_the_pictures(
+    tiny_model: StylEx,
+    study_images: Images,
+    tmp_path: Path,
+    stop: Callable[[int | None], list[int]],
+    effects: str,
+    first: str,
+    second: str,
+) -> None:
+    given = {**PAIR, "effects": effects, "num_images": 20}
+    other = {
+        **given,
+        "k": 1,
+        "selector": second,
+        "num_shown": 3,
+        "shown_strength": 1.0,
+        "least_rise": -1.0,
+        "threshold": 2.0,
+    }
+    explain(tiny_model, study_images, **given, selector=first, output_dir=tmp_path / "a")
+    assert len(list((tmp_path / "a" / "counterfactuals").glob("0*.safetensors"))) > 1
+    asked = stop(None)
+    alone = explain(tiny_model, study_images, **other, output_dir=tmp_path / "b")
+    fresh = len(asked)
+    asked = stop(None)
+    found = explain(tiny_model, study_images, **other, output_dir=tmp_path / "a")
+    assert len(asked) < fresh
+    assert picks_of(found) == picks_of(alone)
+    both = [(tmp_path / name / "attributes.json").read_bytes() for name in "ab"]
+    assert both[0] == both[1]
+    written = json.loads(both[0])
+    assert (written["selector"], len(written["attributes"])) == (second, 1)
+    names = sorted(file.name for file in (tmp_path / "a" / "counterfactuals").iterdir())
     assert names == ["01.safetensors", "together.safetensors"]
+
+
+@pytest.mark.parametrize("effects", BOTH)
+def test_more_attributes_take_what_is_measured(
+    tiny_model: StylEx,
+    study_images: Images,
+    tmp_path: Path,
+    stop: Callable[[int | None], list[int]],
+    effects: str,
+) -> None:
+    given = {**PAIR, "effects": effects, "output_dir": tmp_path}
+    few = explain(tiny_model, study_images, **{**given, "k": 2})
+    asked = stop(None)
+    more = explain(tiny_model, study_images, **{**given, "k": 4})
+    resumed = len(asked)
+    asked = stop(None)
+    explain(tiny_model, study_images, **{**given, "k": 4, "output_dir": tmp_path / "other"})
+    assert resumed < len(asked)
+    assert picks_of(more)[:2] == picks_of(few)
 
 
 @pytest.mark.parametrize(
     ("fact", "changes"),
     [
+        ("checkpoint", {"made_by": {"checkpoint": "b"}}),
+        ("extremes", {"extremes": "quantile", "quantile": 0.1}),
         ("images", {"num_images": 8}),
         ("images", {"source": "square", "target": "circle"}),
+        ("images", {"seed": 1}),
         ("strength", {"strength": 1.5}),
-        ("quantile", {"quantile": 0.1}),
         ("coordinates", {"torgb": True}),
-        ("checkpoint", {"made_by": {"checkpoint": "b"}}),
+        ("classes", {"selector": "paper"}),
     ],
 )
-def test_another_search_in_the_same_folder_is_refused(
-    tiny_model: StylEx,
-    study_images: Images,
-    tmp_path: Path,
-    fact: str,
-    changes: dict[str, Any],
+def test_another_exhaustive_search_in_the_same_folder_is_refused(
+    tiny_model: StylEx, study_images: Images, tmp_path: Path, fact: str, changes: dict[str, Any]
+) -> None:
+    first = {**EXHAUSTIVE, "made_by": {"checkpoint": "a"}, "output_dir": tmp_path}
+    explain(tiny_model, study_images, **first)
+    written = (tmp_path / "attributes.json").read_bytes()
+    with pytest.raises(InputError, match=f"another '{fact}' in '{tmp_path}.*'; give another outp"):
+        explain(tiny_model, study_images, **{**first, **changes})
+    assert (tmp_path / "attributes.json").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("fact", "changes"),
+    [
+        ("checkpoint", {"made_by": {"checkpoint": "b"}}),
+        ("extremes", {"extremes": "quantile", "quantile": 0.1}),
+    ],
+)
+def test_a_screened_search_by_something_else_in_the_same_folder_is_refused(
+    tiny_model: StylEx, study_images: Images, tmp_path: Path, fact: str, changes: dict[str, Any]
 ) -> None:
     first = {**PAIR, "made_by": {"checkpoint": "a"}, "output_dir": tmp_path}
     explain(tiny_model, study_images, **first)
-    with pytest.raises(InputError, match=f"another '{fact}' in '{tmp_path}'; give another output_"):
+    with pytest.raises(InputError, match=f"another '{fact}' in '{tmp_path}.*'; give another outp"):
         explain(tiny_model, study_images, **{**first, **changes})
 
 
-def test_effects_of_another_model_or_of_other_images_are_refused(
-    tiny_model: StylEx, study_images: Images, tmp_path: Path
+@pytest.mark.parametrize("changes", [{"num_images": 8}, {"strength": 1.5}, {"torgb": True}])
+def test_another_screened_question_in_the_same_folder_finds_what_it_finds_alone(
+    tiny_model: StylEx, study_images: Images, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    found = explain(tiny_model, study_images, **PAIR, output_dir=tmp_path)
+    explain(tiny_model, study_images, **PAIR, output_dir=tmp_path / "a")
+    for name in "ab":
+        explain(tiny_model, study_images, **{**PAIR, **changes}, output_dir=tmp_path / name)
+    one, other = (tmp_path / name / "attributes.json" for name in "ab")
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("effects", BOTH)
+def test_measurements_by_another_model_or_of_other_images_are_refused(
+    tiny_model: StylEx, study_images: Images, tmp_path: Path, effects: str
+) -> None:
+    given = {**PAIR, "effects": effects, "output_dir": tmp_path}
+    found = explain(tiny_model, study_images, **given)
     last = int(found.rows[-1])
     others = study_images.clone()
     others[last + 1 :] = others[last + 1 :].flip(0)  # none that is explained
-    with pytest.raises(InputError, match=f"another 'reference' in '{tmp_path}'"):
-        explain(tiny_model, others, **PAIR, output_dir=tmp_path)
+    with pytest.raises(InputError, match=f"another 'reference' in '{tmp_path}.*'; give another"):
+        explain(tiny_model, others, **given)
     # No style and no decision on the originals depends on it, but every picture does.
-    tiny_model.generator.convolutions[0].bias.add_(0.01)
-    with pytest.raises(InputError, match=f"another 'model' in '{tmp_path}'"):
-        explain(tiny_model, study_images, **PAIR, output_dir=tmp_path)
+    bias = tiny_model.generator.convolutions[0].bias
+    bias.add_(0.01)
+    with pytest.raises(InputError, match=f"another 'model' in '{tmp_path}.*'; give another"):
+        explain(tiny_model, study_images, **given)
+    bias.sub_(0.01)
+    tiny_model.classifier.network.head.bias.add_(0.01)
+    with pytest.raises(InputError, match=f"another 'classifier' in '{tmp_path}.*'; give another"):
+        explain(tiny_model, study_images, **given)
 
 
-def test_the_model_is_left_as_it_was(tiny_model: StylEx, study_images: Images) -> None:
+@pytest.mark.parametrize("effects", BOTH)
+def test_the_model_is_left_as_it_was(
+    tiny_model: StylEx, study_images: Images, effects: str
+) -> None:
     weights = {name: value.clone() for name, value in tiny_model.state_dict().items()}
-    explain(tiny_model, study_images, **PAIR)
+    explain(tiny_model, study_images, **PAIR, effects=effects)
     for name, value in tiny_model.state_dict().items():
         assert torch.equal(value, weights[name]), name
+    assert not any(parameter.requires_grad for parameter in tiny_model.parameters())

@@ -8,7 +8,8 @@ import torch
 from stylex.errors import InputError
 from stylex.model import StylEx
 from stylex.search.crew import Crew, Member, Place
-from stylex.search.engine import Edits, Engine
+from stylex.search.edits import Edits
+from stylex.search.engine import Engine
 from stylex.search.journal import Baseline, Journal
 from stylex.search.scores import Logit, LogProbability
 from stylex.search.statistics import Statistics

@@ -5,7 +5,6 @@ from statistics import fmean, stdev
 
 import pytest
 import torch
-from stylex.search.effects import quiet
 from torch import Tensor, nn
 
 from stylex.errors import InputError
@@ -13,20 +12,23 @@ from stylex.gan.generator import Generator
 from stylex.model import StylEx
 from stylex.search import rankers
 from stylex.search.counterfactuals import move
-from stylex.search.engine import Engine
-from stylex.search.rankers import (
-    RANKERS,
+from stylex.search.directions import (
     Direction,
     LatentEdit,
-    Ranking,
-    compare_rankers,
     edited_latents,
     ganalyze_direction,
-    most_certain,
     moved_latents,
+    style_directions,
+)
+from stylex.search.engine import Engine
+from stylex.search.progress import quiet
+from stylex.search.rankers import (
+    RANKERS,
+    Ranking,
+    compare_rankers,
+    most_certain,
     random_picks,
     rank_edits,
-    style_directions,
     stylespace_channels,
 )
 from stylex.search.selection import Pick

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stylex.errors import InputError
-from stylex.search.engine import Edits
+from stylex.search.edits import Edits
 from stylex.search.scores import Logit, Rise
 from stylex.search.screening import (
     ScreenedTable,

@@ -2,22 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from stylex.search.selection import (
-    Pick,
-    independent,
-    merge_directions,
-    select_joint,
-    select_notebook,
-    select_paper,
-    stable_images,
-    subset,
-    target_effects,
-)
+from stylex.search import selection
+from stylex.search.scores import Logit, LogProbability, Rise
+from stylex.search.selection import Gain, Pick, independent, subset
+from stylex.search.table import EffectTable
 
 SMALLEST, LARGEST = 0, 1
 
@@ -38,6 +32,45 @@ def up(*coordinates: int) -> list[Pick]:
 def random_table(seed: int, *shape: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def table_of(effects: Tensor) -> EffectTable:
+    """A table of effects [n 2 s] on the target alone, or [n 2 s k] on every class."""
+    effects = effects if effects.ndim == 4 else effects[..., None]
+    return EffectTable(effects, range(effects.shape[2]), range(effects.shape[3]))
+
+
+def select_paper(
+    effects: Tensor, num_attributes: int, threshold: float, drop_inconsistent: bool, **more: Any
+) -> list[Pick]:
+    """The selection from a table [n 2 s] of effects on the target's logit."""
+    gain = Gain(Logit(0), torch.zeros(len(effects), 1))
+    return selection.select_paper(
+        table_of(effects), gain, num_attributes, threshold, drop_inconsistent, **more
+    )
+
+
+def select_notebook(
+    effects: Tensor, num_attributes: int, max_image_effect: float, **more: Any
+) -> list[Pick]:
+    """The selection from a table [n 2 s] of effects on the target's logit."""
+    gain = Gain(Rise(0), torch.zeros(len(effects), 1))
+    return selection.select_notebook(
+        table_of(effects), gain, num_attributes, max_image_effect, **more
+    )
+
+
+def merge_directions(effects: Tensor, *rest: Any) -> list[Pick]:
+    """The merge by a table [n 2 s k]."""
+    return selection.merge_directions(lambda pick: effects[:, pick[1], pick[0]], *rest)
+
+
+def select_joint(
+    effects: Tensor, base: Tensor, target: int, num_attributes: int, **more: Any
+) -> list[Pick]:
+    """The selection from a table [n 2 s k], of all its edits."""
+    free = torch.ones(2, effects.shape[2], dtype=torch.bool)
+    return selection.select_joint(table_of(effects), base, target, num_attributes, free, **more)
 
 
 # The paper's selector
@@ -109,6 +142,45 @@ def test_paper_finds_the_smallest_direction_too() -> None:
     table[:, SMALLEST, 1] = 2.0
     found = select_paper(table, 2, threshold=math.inf, drop_inconsistent=True)
     assert found == [Pick(1, SMALLEST), Pick(0, LARGEST)]
+
+
+def test_paper_unstable_images_have_no_say() -> None:
+    table = upwards([9, 0, 0], [0, 2, 2], [8, 1, 1])
+    stable = torch.tensor([False, True, True])
+    given = {"threshold": 1.5, "drop_inconsistent": True}
+    assert select_paper(table, 3, **given) == up(2, 1)
+    assert select_paper(table, 3, **given, stable=stable) == up(1)
+    assert select_paper(table, 3, **given, stable=torch.zeros(3, dtype=torch.bool)) == []
+
+
+def test_paper_judges_consistency_on_stable_images_alone() -> None:
+    table = upwards([0, 3], [2, 1])
+    table[:, SMALLEST, 0] = torch.tensor([9.0, -1.0], dtype=torch.float64)
+    given = {"threshold": math.inf, "drop_inconsistent": True}
+    assert select_paper(table, 2, **given) == up(1)
+    assert select_paper(table, 2, **given, stable=torch.tensor([False, True])) == up(0, 1)
+
+
+def test_paper_asks_the_filter_about_the_best_and_leaves_its_coordinate_out() -> None:
+    asked: list[Pick] = []
+
+    def passes(pick: Pick) -> bool:
+        asked.append(pick)
+        return pick.coordinate != 1
+
+    table = upwards([1, 1], [3, 3], [2, 2])
+    table[:, SMALLEST, 1] = 2.5
+    found = select_paper(table, 2, math.inf, drop_inconsistent=False, passes=passes)
+    assert found == up(2, 0)
+    assert asked == up(1, 2, 0)
+
+
+def test_paper_never_asks_the_filter_about_an_inconsistent_coordinate() -> None:
+    table = upwards([3, 3], [1, 1])
+    table[:, SMALLEST, 0] = 0.5
+    asked: list[Pick] = []
+    select_paper(table, 2, math.inf, drop_inconsistent=True, passes=lambda p: not asked.append(p))
+    assert asked == up(1)
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3), (4, 2, 0)])
@@ -230,12 +302,20 @@ def test_notebook_equals_a_slow_loop(seed: int, max_image_effect: float) -> None
     assert select_notebook(table, 8, max_image_effect) == expected
 
 
-def test_an_image_is_stable_up_to_the_given_number_of_large_entries() -> None:
-    effects = torch.zeros(4, 2, 3, 2)
-    effects[0] = 2.0  # at the limit: not large
-    effects[1, 0, 0, 0], effects[1, 1, 2, 1] = 2.1, -2.1  # two large ones
-    effects[2, 0, 0, 0], effects[2, 1, 2, 1], effects[2, 0, 1, 0] = 2.1, -2.1, 3.0
-    assert stable_images(effects, change=2.0, most=2).tolist() == [True, True, False, True]
+def test_notebook_images_that_do_not_count_gain_nothing_but_stay_in_the_mean() -> None:
+    # Without its say image 0 never reaches the limit, so the selection goes on with zeros.
+    table = upwards([9, 0.3], [0, 0.4], [0, 0.2])
+    counted = torch.tensor([False, True])
+    assert select_notebook(table, 3, max_image_effect=0.5) == up(0, 1)
+    assert select_notebook(table, 3, max_image_effect=0.5, counted=counted) == up(1, 0)
+    zeroed = table * counted[:, None, None]
+    assert select_notebook(zeroed, 3, max_image_effect=0.5) == up(1, 0)
+
+
+def test_notebook_a_pick_that_does_not_pass_is_left_out_and_adds_nothing() -> None:
+    table = upwards([2, 2], [1, 1], [0.5, 0.5])
+    found = select_notebook(table, 3, max_image_effect=1.2, passes=lambda pick: pick != Pick(0, 1))
+    assert found == up(1, 2)
 
 
 def test_merge_turns_the_list_that_moves_back_round() -> None:
@@ -334,8 +414,9 @@ def test_joint_picks_what_complements_and_not_what_is_best_alone() -> None:
     base = torch.tensor([[4.0, 0.0], [4.0, 0.0]], dtype=torch.float64)
     effects = torch.zeros(2, 2, 3, 2, dtype=torch.float64)
     effects[0, LARGEST, 0, 1], effects[0, LARGEST, 1, 1], effects[1, LARGEST, 2, 1] = 8.0, 7.0, 3.0
-    alone = target_effects(effects, base, 1, "log_probability")
-    assert select_paper(alone, 2, math.inf, drop_inconsistent=True) == up(0, 1)
+    gain = Gain(LogProbability(1), base)
+    alone = selection.select_paper(table_of(effects), gain, 2, math.inf, drop_inconsistent=True)
+    assert alone == up(0, 1)
     assert select_joint(effects, base, 1, 2) == up(0, 2)
 
 
@@ -365,6 +446,42 @@ def test_joint_stops_when_nothing_raises_the_target() -> None:
     assert select_joint(effects, base, 1, 5) == []
     effects[:, LARGEST, 3, 1] = 2.0
     assert select_joint(effects, base, 1, 5) == up(3)
+
+
+def test_joint_takes_free_edits_alone() -> None:
+    effects = torch.zeros(1, 2, 3, 2)
+    effects[0, :, :, 1] = torch.tensor([[5.0, 3.0, 0.1], [4.0, 0.4, 0.2]])
+    free = torch.tensor([[False, False, True], [True, False, True]])
+    before = free.clone()
+    found = selection.select_joint(table_of(effects), torch.zeros(1, 2), 1, 5, free)
+    assert found == up(0, 2)
+    assert torch.equal(free, before)
+
+
+def test_joint_unstable_images_have_no_say() -> None:
+    effects = torch.zeros(2, 2, 2, 2)
+    effects[0, LARGEST, 0, 1], effects[1, LARGEST, 1, 1] = 9.0, 1.0
+    assert select_joint(effects, torch.zeros(2, 2), 1, 5) == up(0, 1)
+    stable = torch.tensor([False, True])
+    assert select_joint(effects, torch.zeros(2, 2), 1, 5, stable=stable) == up(1)
+    assert select_joint(effects, torch.zeros(2, 2), 1, 5, stable=~stable & stable) == []
+
+
+def test_joint_what_does_not_pass_is_left_out_and_adds_nothing() -> None:
+    # With coordinate 0 moved, coordinate 1 would be worth less than 2.
+    base = torch.tensor([[6.0, 0.0], [6.0, 0.0]])
+    effects = torch.zeros(2, 2, 3, 2)
+    effects[0, LARGEST, 0, 1], effects[0, LARGEST, 1, 1], effects[1, LARGEST, 2, 1] = 9, 7, 5
+    assert select_joint(effects, base, 1, 2) == up(0, 2)
+    found = select_joint(effects, base, 1, 2, passes=lambda pick: pick.coordinate != 0)
+    assert found == up(1, 2)
+
+
+def test_joint_leaves_the_given_logits_untouched() -> None:
+    base = random_table(1, 5, 3)
+    before = base.clone()
+    assert len(select_joint(random_table(0, 5, 2, 6, 3), base, 1, 5)) > 1
+    assert torch.equal(base, before)
 
 
 # One image
@@ -402,23 +519,3 @@ def test_subset_without_a_flip_gives_the_best_round_and_says_so() -> None:
     leads = {1: -1.0, 2: -0.5, 3: -2.0}
     assert subset(up(1, 2, 3), lambda some: leads[len(some)]) == (up(1, 2), False)
     assert subset([], lambda _: 1.0) == ([], False)
-
-
-# Measures
-
-
-def test_logit_measure_is_the_change_of_the_targets_logit() -> None:
-    effects = random_table(0, 3, 2, 4, 5)
-    base = random_table(1, 3, 5)
-    assert torch.equal(target_effects(effects, base, 2, "logit"), effects[..., 2])
-
-
-def test_log_probability_measure_is_the_change_of_the_log_softmax() -> None:
-    effects, base = random_table(0, 3, 2, 4, 5), random_table(1, 3, 5)
-    found = target_effects(effects, base, 2, "log_probability")
-    for x in range(3):
-        for d in (0, 1):
-            for s in range(4):
-                after = log_probability((base[x] + effects[x, d, s]).tolist(), 2)
-                expected = after - log_probability(base[x].tolist(), 2)
-                assert float(found[x, d, s]) == pytest.approx(expected, abs=1e-12)

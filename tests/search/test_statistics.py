@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, distributed
 
 from stylex.artifacts import read_tensors
 from stylex.errors import InputError
 from stylex.model import StylEx
-from stylex.search.statistics import Statistics, collect
+from stylex.search import statistics as statistics_module
+from stylex.search.crew import Crew, Member, Place
+from stylex.search.statistics import Statistics, collect, collect_together
 from stylex.types import Images
 
 
@@ -64,6 +67,40 @@ def test_the_cut_into_batches_does_not_matter(tiny_model: StylEx, study_images: 
         torch.testing.assert_close(
             getattr(parts, field.name), getattr(whole, field.name), atol=1e-4, rtol=1e-4
         )
+
+
+class Part(Crew):
+    """One process of several, which does not wait for the others' parts."""
+
+    def merge(self, part: Tensor) -> Tensor:
+        return part
+
+
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_processes_share_the_images_and_their_parts_add_up_to_all(
+    tiny_model: StylEx, study_images: Images, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(statistics_module, "BLOCK", 7)
+    monkeypatch.setattr(distributed, "broadcast_object_list", lambda _: None)
+    parts = []
+    for rank in range(size):
+        crew = Part(Place(rank, size))
+        crew.member = Member(tiny_model, study_images, {})
+        parts.append(collect_together(crew, 0.0))
+    whole = collect(tiny_model, iter(study_images.split(7)), list(range(90)), quantile=0.0)
+    assert torch.equal(parts[0].indices, whole.indices)
+    for name in ("latents", "styles", "logits", "base_logits"):
+        assert torch.equal(sum(getattr(part, name) for part in parts), getattr(whole, name))
+        seen = [set(getattr(part, name).any(dim=1).nonzero()[:, 0].tolist()) for part in parts]
+        assert sum(len(rows) for rows in seen) == 90
+
+
+def test_a_crews_extremes_follow_the_quantile(tiny_model: StylEx, study_images: Images) -> None:
+    crew = Crew(Place())
+    crew.member = Member(tiny_model, study_images, {})
+    found = collect_together(crew, 0.1)
+    expected = collect(tiny_model, [study_images], list(range(90)), quantile=0.1)
+    torch.testing.assert_close(found.extremes, expected.extremes, atol=1e-5, rtol=1e-5)
 
 
 def test_statistics_come_back_from_their_file_as_they_were(

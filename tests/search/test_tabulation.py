@@ -7,7 +7,7 @@ import torch
 
 from stylex.model import StylEx
 from stylex.search.crew import Crew, Member, Place
-from stylex.search.engine import Edits
+from stylex.search.edits import Edits
 from stylex.search.scores import Logit, LogProbability, Rise, Score
 from stylex.search.screening import ScreenedTable, Screening
 from stylex.search.selection import Gain, Pick
