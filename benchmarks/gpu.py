@@ -68,7 +68,7 @@ def parts() -> list[Part]:
         Part("ops", benchmark("ops", limited=True), results, 60, 110),
     ]
     if importlib.util.find_spec("benchmarks.search"):
-        listed.append(Part("search", benchmark("search", limited=False), results, 60, 240))
+        listed.append(Part("search", benchmark("search", limited=False), results, 60, 120))
     return [*listed, Part("training", benchmark("training", limited=True), results, 90, 3600)]
 
 

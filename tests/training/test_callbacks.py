@@ -13,9 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stylex.artifacts import read_tensors
 from stylex.errors import InputError
-from stylex.model import DISCRIMINATOR_FILE, StylEx
+from stylex.model import StylEx
 from stylex.training.callbacks import (
     STATE_FILE,
     Checkpoint,
@@ -155,8 +154,6 @@ def test_a_stopped_run_goes_on_bit_for_bit_as_if_it_had_never_stopped(
     saved = {name: stored_state(tmp_path)[name] for name in ("step", "networks", "optimisers")}
     assert_same_state(saved, resumed.training_state())
     assert_same_state(resumed.training_state(), whole.training_state())
-    written, _ = read_tensors(tmp_path / DISCRIMINATOR_FILE, "discriminator")
-    assert_same_state(written, dict(sorted(whole.discriminator.state_dict().items())))
 
 
 def test_a_state_is_saved_with_its_facts_and_the_model_every_few_steps_and_at_the_end(
@@ -178,36 +175,6 @@ def test_a_state_is_saved_with_its_facts_and_the_model_every_few_steps_and_at_th
     assert exports == [tmp_path] * 3
     state = stored_state(tmp_path)
     assert (state["step"], state["facts"]) == (7, {"seed": 5, "data": {"x": [1]}})
-
-
-def test_the_discriminator_as_it_is_goes_beside_every_exported_model(
-    make_trainee: MakeModule, tmp_path: Path
-) -> None:
-    module = make_trainee()
-    callback = quiet_checkpoint(tmp_path, None, every_steps=2)
-    training = trainer(tmp_path)
-
-    for step in range(1, 5):
-        module.step = step
-        with torch.no_grad():
-            module.discriminator.out.bias.fill_(step)
-        callback.on_train_batch_end(training, module, {}, None, step - 1)
-        path = tmp_path / DISCRIMINATOR_FILE
-        assert path.is_file() == (step >= 2)
-        if step % 2 == 0:
-            tensors, _ = read_tensors(path, "discriminator")
-            assert_same_state(tensors, dict(sorted(module.discriminator.state_dict().items())))
-
-
-def test_a_module_without_a_discriminator_writes_none(tmp_path: Path) -> None:
-    class Trainee(Counter):
-        def training_state(self) -> dict[str, Any]:
-            return {"step": self.step}
-
-    quiet_checkpoint(tmp_path, None, 1).on_train_end(trainer(tmp_path), Trainee(1))
-
-    assert (tmp_path / STATE_FILE).is_file()
-    assert not (tmp_path / DISCRIMINATOR_FILE).exists()
 
 
 def test_a_state_holds_no_classifier(make_trainee: MakeModule) -> None:
