@@ -15,7 +15,7 @@ from stylex.artifacts import read_tensors
 from stylex.errors import InputError
 from stylex.gan.residual import Discriminator
 from stylex.model import StylEx, build_discriminator
-from stylex.search import selection, study
+from stylex.search import questions, selection, study
 from stylex.search.counterfactuals import move
 from stylex.search.edits import Edits
 from stylex.search.engine import Engine
@@ -780,7 +780,7 @@ def test_too_few_images_for_any_question_are_refused_as_too_few(
 def test_a_selection_of_nothing_is_refused(
     tiny_model: StylEx, study_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "select_in_rounds", lambda *_, **__: [])
+    monkeypatch.setattr(questions, "select_in_rounds", lambda *_, **__: [])
     with pytest.raises(InputError, match="no coordinate moves the decision towards 'square' on"):
         explain(tiny_model, study_images, **PAIR)
 
