@@ -126,6 +126,7 @@ def lead(
     from stylex.report.report import write_report
     from stylex.search.explanation import explain_together
     from stylex.search.results import write_explanation
+    from stylex.search.sweeps import write_sweeps
 
     model = crew.member.model
     num_coordinates = len(model.generator.layout.searched(settings.torgb))
@@ -146,6 +147,7 @@ def lead(
         discriminator(model, config, checkpoint),
     )
     write_explanation(found, folder, settings, facts)
+    write_sweeps(model, crew.member.images, found, settings, folder, crew.member.progress)
     write_metrics(model, crew.member.images, data.labels, found, settings.num_attributes, folder)
     write_provenance(model, config, made_by, folder)
     write_report(folder, progress=crew.member.progress)

@@ -6,34 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from stylex.artifacts import read_tensors
 from stylex.errors import InputError
 from stylex.estimates import Estimate
-from stylex.types import Pixels
+from stylex.report.pictures import (
+    Gallery,
+    Pictures,
+    Reconstructions,
+    Sweep,
+    read_gallery,
+    read_pictures,
+    read_reconstructions,
+    read_sweep,
+)
 
 FIGURES = ("agreement", "reconstruction_l1", "classifier_accuracy")  # of metrics.json, on the page
+NAMES_FILE = "names.json"
+LONGEST_NAME = 60
 MADE_BY = ("model", "checkpoint", "classifier", "data", "seed", "config", "versions", "platform")
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Images that show one edit.
-
-    Attributes:
-        indices: Positions of the images in their data set.
-        unchanged: Unedited reconstructions.
-        changed: The same with the edit.
-        before: The target's probability for each unedited reconstruction.
-        after: The target's probability for each edited one.
-    """
-
-    indices: tuple[int, ...]
-    unchanged: Pixels
-    changed: Pixels
-    before: tuple[float, ...]
-    after: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -88,27 +77,40 @@ class Attribute:
 
     Attributes:
         rank: 1 for the attribute picked first.
+        coordinate: Flat style coordinate.
         name: The coordinate as people read it, such as `16px conv1 #12`.
         layer: Its layer, counted from 0.
         channel: Its channel in the layer.
         direction: The extreme it is moved to, `smallest` or `largest`.
         effect: Mean change of the target's logit on images that the selection did not see.
+        effects: Mean change of every class's logit on those images.
         flips: Share of those images whose decision becomes the target by this attribute alone.
         evidence: What else speaks for it.
         pictures: Images that show it; none if too few do.
         shown_strength: Of these pictures; none if there are none.
+        sweep: Some of these images at many strengths; none if there are none.
+        given_name: What people call it, from names.json; none if they have not said.
     """
 
     rank: int
+    coordinate: int
     name: str
     layer: int
     channel: int
     direction: str
     effect: Estimate
+    effects: tuple[float, ...]
     flips: Estimate
     evidence: Evidence
     pictures: Pictures | None
     shown_strength: float | None
+    sweep: Sweep | None
+    given_name: str | None
+
+    @property
+    def key(self) -> str:
+        """What names.json calls it."""
+        return f"{self.name} → {self.direction}"
 
     @property
     def layer_name(self) -> str:
@@ -123,21 +125,25 @@ class Results:
     Attributes:
         source: Class moved from; none stands for all others.
         target: Class moved to.
+        class_names: Of all classes, in the order of probabilities.
         selector: How the attributes were picked.
         strength: Of the search and of all attributes together: 1 reaches the extreme.
         shown_strength: Greatest of the attributes' pictures that was tried.
         num_images: Images searched; 1 when one image is explained.
         subset: For one image, the ranks of the attributes that flip it together; none otherwise.
         sufficiency: By number of attributes moved together, the share of images that flip.
-        attributes: In the order of selection.
+        attributes: In the order of selection; at least one.
         selection: What finding them cost.
         together: Images with all attributes (or the subset) changed together.
+        gallery: Images that were not chosen, with every attribute's knob.
+        reconstructions: Images and what the model makes of them.
         metrics: Fidelity over all images.
         provenance: What made the results.
     """
 
     source: str | None
     target: str
+    class_names: tuple[str, ...]
     selector: str
     strength: float
     shown_strength: float
@@ -146,7 +152,9 @@ class Results:
     sufficiency: dict[int, Estimate]
     attributes: tuple[Attribute, ...]
     selection: Selection
-    together: Pictures | None
+    together: Pictures
+    gallery: Gallery
+    reconstructions: Reconstructions
     metrics: dict[str, Estimate]
     provenance: dict[str, Any]
 
@@ -162,11 +170,8 @@ class Results:
 
     @property
     def explained_image(self) -> int | None:
-        """Position of the image that is explained; none if it is a class, or nothing shows it."""
-        if not self.is_one_image:
-            return None
-        every = (self.together, *(a.pictures for a in self.attributes))
-        return next((pictures.indices[0] for pictures in every if pictures is not None), None)
+        """Position of the image that is explained; none if it is a class."""
+        return self.gallery.indices[0] if self.is_one_image else None
 
     @property
     def num_together(self) -> int:
@@ -175,7 +180,7 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """Reads a search's folder.
+    """Reads a search's folder, and what people call its attributes if it has a names.json.
 
     Args:
         folder: Where `search.py` wrote.
@@ -186,13 +191,16 @@ def read_results(folder: Path) -> Results:
     found = _read_json(folder / "attributes.json")
     metrics = _read_json(folder / "metrics.json")
     made_by = _read_json(folder / "provenance.json")
-    together = folder / "counterfactuals" / "together.safetensors"
+    pictures = folder / "counterfactuals"
     source = f"'{folder / 'attributes.json'}'"
+    class_names = _entry(found, "class_names", source, tuple)
+    names = read_names(folder / NAMES_FILE)
     return Results(
         **{
             name: _entry(found, name, source)
             for name in ("source", "target", "selector", "num_images")
         },
+        class_names=class_names,
         strength=_entry(found, "strength", source, float),
         shown_strength=_entry(found, "shown_strength", source, float),
         subset=_entry(
@@ -205,10 +213,15 @@ def read_results(folder: Path) -> Results:
             lambda shares: {int(k): _estimate(v) for k, v in shares.items()},
         ),
         attributes=tuple(
-            _attribute(facts, folder, source) for facts in _entry(found, "attributes", source)
+            _attribute(facts, folder, len(class_names), names, source)
+            for facts in _entry(found, "attributes", source)
         ),
         selection=_entry(found, "selection", source, _selection),
-        together=_pictures(together) if together.is_file() and found["attributes"] else None,
+        together=read_pictures(pictures / "together.safetensors"),
+        gallery=read_gallery(pictures / "gallery.safetensors", len(class_names)),
+        reconstructions=read_reconstructions(
+            pictures / "reconstructions.safetensors", len(class_names)
+        ),
         metrics={
             name: _entry(metrics, name, f"'{folder / 'metrics.json'}'", _estimate)
             for name in FIGURES
@@ -217,6 +230,27 @@ def read_results(folder: Path) -> Results:
             name: _entry(made_by, name, f"'{folder / 'provenance.json'}'") for name in MADE_BY
         },
     )
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """What people call attributes, by `Attribute.key`; empty where nothing was named.
+
+    Args:
+        path: A names.json as the page saves it.
+
+    Raises:
+        InputError: If a name is none.
+    """
+    if not path.is_file():
+        return {}
+    names = _read_json(path)
+    for key, name in names.items():
+        if not isinstance(name, str) or len(name) > LONGEST_NAME:
+            raise InputError(
+                f"a name in '{path}' must be a text of at most {LONGEST_NAME} letters, got "
+                f"'{str(name)[:40]}' for '{key}'; name it on the page again"
+            )
+    return {key: " ".join(name.split()) for key, name in names.items() if name.strip()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -288,43 +322,25 @@ def _selection(facts: Mapping[str, Any]) -> Selection:
     )
 
 
-def _attribute(facts: Mapping[str, Any], folder: Path, source: str) -> Attribute:
+def _attribute(
+    facts: Mapping[str, Any], folder: Path, num_classes: int, names: Mapping[str, str], source: str
+) -> Attribute:
     shown = _entry(facts, "shown", source)
+    sweep = None if shown is None else folder / str(shown).replace(".", "-sweep.", 1)
+    plain = {
+        name: _entry(facts, name, source)
+        for name in ("rank", "coordinate", "name", "layer", "channel", "direction")
+    }
     return Attribute(
-        **{
-            name: _entry(facts, name, source)
-            for name in ("rank", "name", "layer", "channel", "direction")
-        },
+        **plain,
         effect=_entry(facts, "effect", source, _estimate),
+        effects=_entry(facts, "effects", source, tuple),
         flips=_entry(facts, "flips", source, _estimate),
         evidence=_entry(facts, "evidence", source, _evidence),
-        pictures=None if shown is None else _pictures(folder / shown),
+        pictures=None if shown is None else read_pictures(folder / shown),
         shown_strength=_entry(
             facts, "shown_strength", source, lambda at: None if shown is None else float(at)
         ),
+        sweep=read_sweep(sweep, num_classes) if sweep is not None and sweep.is_file() else None,
+        given_name=names.get(f"{plain['name']} → {plain['direction']}"),
     )
-
-
-def _pictures(path: Path) -> Pictures:
-    tensors, _ = read_tensors(path, "a picture file of the search")
-    missing = {"indices", "unchanged", "changed", "probabilities"} - tensors.keys()
-    if missing:
-        raise InputError(f"'{path}' must have '{min(missing)}', got none; run search.py again")
-    unchanged, changed = tensors["unchanged"], tensors["changed"]
-    indices, probabilities = tensors["indices"], tensors["probabilities"]
-    fits = (
-        unchanged.dtype == changed.dtype == torch.uint8
-        and unchanged.ndim == 4
-        and unchanged.shape == changed.shape
-        and unchanged.shape[1] in (1, 3)
-        and len(unchanged) == len(indices) > 0
-        and probabilities.shape == (len(indices), 2)
-    )
-    if not fits:
-        shapes = f"{tuple(unchanged.shape)} and {tuple(changed.shape)}"
-        raise InputError(
-            f"'{path}' must hold pairs of 8-bit images with two probabilities each, got images of "
-            f"{shapes} with probabilities of {tuple(probabilities.shape)}; run search.py again"
-        )
-    before, after = probabilities.t().tolist()
-    return Pictures(tuple(indices.tolist()), unchanged, changed, tuple(before), tuple(after))

@@ -19,6 +19,7 @@ from stylex.search.progress import Progress, quiet
 from stylex.search.results import Explanation, Settings, write_explanation
 from stylex.search.statistics import collect_together
 from stylex.search.study import Search, class_index, most_confused_pair
+from stylex.search.sweeps import write_sweeps
 from stylex.types import Images
 
 
@@ -76,6 +77,7 @@ def explain(
         )
         if output_dir is not None:
             write_explanation(found, folder, chosen, facts)
+            write_sweeps(model, images, found, chosen, folder, progress)
     return found
 
 

@@ -28,6 +28,7 @@ COUNTS = (
     "picks_per_round",
     "num_candidates",
     "num_shown",
+    "num_swept",
     "num_random",
 )
 
@@ -62,6 +63,7 @@ class Settings:
         strength: Of the search: 1 sets a coordinate to its extreme.
         shown_strength: Greatest of the pictures, at most twice the search's.
         num_shown: Most images per attribute.
+        num_swept: Most of them that are drawn at 31 strengths, too.
         least_rise: Least rise of the target's probability in a picture.
         moved: An image is moved by an effect above this, in logits.
         num_random: Random classifiers of the significance test; 0 leaves it out.
@@ -90,6 +92,7 @@ class Settings:
     strength: float = 1.0
     shown_strength: float = 2.0
     num_shown: int = 6
+    num_swept: int = 4
     least_rise: float = 0.05
     moved: float = 0.2
     num_random: int = 20
@@ -116,7 +119,7 @@ class Settings:
                 options = ", ".join(get_args(kind))
                 raise InputError(f"{name} must be one of {options}, got '{getattr(self, name)}'")
         for name in COUNTS:
-            least = 0 if name == "num_random" else 1
+            least = 0 if name in ("num_random", "num_swept") else 1
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.shown_strength <= 2 * self.strength:
@@ -210,6 +213,7 @@ class Explanation:
     Attributes:
         source: Class moved from; none stands for all others.
         target: Class moved to.
+        class_names: Of all classes, in the order of their probabilities.
         attributes: In the order of selection.
         sufficiency: By number of attributes moved together, the share of held-out images that
             become the target.
@@ -229,6 +233,7 @@ class Explanation:
 
     source: str | None
     target: str
+    class_names: tuple[str, ...]
     attributes: tuple[Attribute, ...]
     sufficiency: dict[int, Estimate]
     subset: tuple[int, ...] | None
@@ -297,13 +302,19 @@ def write_explanation(
             **facts,
             "source": found.source,
             "target": found.target,
+            "class_names": list(found.class_names),
             "selector": settings.selector,
             "strength": settings.strength,
             "shown_strength": settings.shown_strength,
             "num_images": len(found.rows),
             "subset": None if found.subset is None else list(found.subset),
             "sufficiency": {str(k): v.as_json() for k, v in found.sufficiency.items()},
-            "attributes": [attribute.as_json() for attribute in found.attributes],
+            "attributes": [
+                {**attribute.as_json(), "effects": effects}
+                for attribute, effects in zip(
+                    found.attributes, found.effects.mean(dim=0).tolist(), strict=True
+                )
+            ],
             "rank_correlation": found.rank_correlation,
             "interactions": [pair.as_json() for pair in found.interactions],
             "selection": found.selection.as_json(),

@@ -362,6 +362,7 @@ class Search:
         return Explanation(
             source=None if source is None else names[source],
             target=names[target],
+            class_names=names,
             attributes=self._described(picks, evidence, rows, target),
             sufficiency=self._sufficiency(tables, picks, held, target),
             subset=subset,

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from stylex.artifacts import write_json, write_tensors
+from stylex.artifacts import read_tensors, write_json, write_tensors
 from stylex.estimates import mean, share
 
 WriteFolder = Callable[..., Path]
@@ -64,6 +65,89 @@ def write_pictures(path: Path, num_images: int, channels: int, size_px: int, fir
     )
 
 
+def write_sweep(path: Path, pictures: Path, classes: tuple[int, int, int], strength: float) -> None:
+    """A sweep of the first two pictures of a file that fades from unchanged to changed.
+
+    Args:
+        path: The file.
+        pictures: File of `write_pictures`.
+        classes: Number of classes, source and target.
+        strength: Last position.
+    """
+    tensors, _ = read_tensors(pictures, "pictures")
+    positions = torch.tensor([-1.0, -0.5, 0.0, strength / 4, strength / 2, strength])
+    tensors = {name: tensor[:2] for name, tensor in tensors.items()}
+    frames = [fade(tensors["unchanged"], tensors["changed"], p / strength) for p in positions]
+    before, after = tensors["probabilities"].t()
+    rise = torch.stack([before + (after - before) * max(0, p / strength) for p in positions], dim=1)
+    write_tensors(
+        path,
+        {
+            "indices": tensors["indices"],
+            "positions": positions,
+            "frames": torch.stack(frames, dim=1),
+            "probabilities": spread(rise, *classes),
+        },
+    )
+
+
+def fade(unchanged: Tensor, changed: Tensor, share: float) -> Tensor:
+    """Pixels between two pictures; below 0 the opposite change."""
+    return (unchanged + share * (changed.float() - unchanged)).round().clamp(0, 255).byte()
+
+
+def spread(probability: Tensor, num_classes: int, source: int, target: int) -> Tensor:
+    """Probabilities of all classes, by the target's; the source has most of the rest."""
+    found = ((1 - probability) * 0.1 / max(1, num_classes - 2))[..., None].repeat(
+        *[1] * probability.ndim, num_classes
+    )
+    found[..., target] = probability
+    found[..., source] = 0
+    found[..., source] = 1 - found.sum(dim=-1)
+    return found
+
+
+def write_gallery(
+    folder: Path, num_attributes: int, ranks: list[int], classes: tuple[int, int, int]
+) -> None:
+    """Every attribute on the pictures of `together`, which change more from one to the next."""
+    tensors, _ = read_tensors(folder / "together.safetensors", "pictures")
+    unchanged, changed = tensors["unchanged"], tensors["changed"]
+    positions = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0])
+    swept = [
+        torch.stack([fade(unchanged, changed, p * (a + 1) / 9) for p in positions.tolist()], dim=1)
+        for a in range(num_attributes)
+    ]
+    before, after = tensors["probabilities"].t()
+    at = (before + (after - before) * positions[:, None].clamp(0) / 2).t()  # [b t]
+    steps = torch.linspace(0, 1, len(ranks) + 1)
+    ladder = torch.stack([fade(unchanged, changed, step) for step in steps.tolist()], dim=1)
+    climbs = (before + (after - before) * steps[:, None]).t()
+    write_tensors(
+        folder / "gallery.safetensors",
+        {
+            "indices": tensors["indices"],
+            "images": 255 - unchanged,
+            "image_probabilities": spread(before, *classes),
+            "positions": positions.repeat(num_attributes, 1),
+            "frames": torch.stack(swept, dim=1),
+            "probabilities": spread(at, *classes)[:, None].repeat(1, num_attributes, 1, 1),
+            "ladder_ranks": torch.tensor(ranks),
+            "ladder": ladder,
+            "ladder_probabilities": spread(climbs, *classes),
+        },
+    )
+    write_tensors(
+        folder / "reconstructions.safetensors",
+        {
+            "indices": tensors["indices"],
+            "images": 255 - unchanged,
+            "reconstructions": unchanged,
+            "probabilities": torch.stack((spread(before, *classes), spread(before, *classes)), 1),
+        },
+    )
+
+
 @pytest.fixture
 def find() -> Find:
     """Finds all places (y, x) of a block of pixels in a larger picture, both [h w 3]."""
@@ -108,12 +192,17 @@ def write_folder(tmp_path: Path) -> WriteFolder:
         num_shown = 1 if is_one_image else num_shown
         for old in (folder / "counterfactuals").glob("*"):
             old.unlink()
+        class_names = ["Sandal", source or "Shirt", target]
+        classes = (3, 1, 2)
         attributes = []
         for rank in range(1, num_attributes + 1):
             file = None if rank in unshown else f"counterfactuals/{rank:02d}.safetensors"
             if file is not None:
                 first_shown = first if is_one_image else 100 * rank
                 write_pictures(folder / file, num_shown, channels, size_px, first_shown)
+                sweep = folder / "counterfactuals" / f"{rank:02d}-sweep.safetensors"
+                strength = strengths[(rank - 1) % len(strengths)]
+                write_sweep(sweep, folder / file, classes, strength)
             attributes.append(
                 {
                     "rank": rank,
@@ -123,6 +212,7 @@ def write_folder(tmp_path: Path) -> WriteFolder:
                     "channel": 60 + rank,
                     "direction": ("smallest", "largest")[rank % 2],
                     "effect": estimate(1.5 - 0.11 * rank, held, is_share=False),
+                    "effects": [-0.2, -0.5, 1.5 - 0.11 * rank],
                     "flips": estimate(0.0 if is_one_image else 0.25, held, is_share=True),
                     "evidence": evidence(rank, held),
                     "shown": file,
@@ -133,6 +223,8 @@ def write_folder(tmp_path: Path) -> WriteFolder:
             )
         together = folder / "counterfactuals" / "together.safetensors"
         write_pictures(together, num_shown, channels, size_px, first)
+        ranks = subset or list(range(1, num_attributes + 1))
+        write_gallery(folder / "counterfactuals", num_attributes, ranks, classes)
         flipped = 1.0 if subset else 0.0 if is_one_image else 0.75
         write_json(
             folder / "attributes.json",
@@ -142,6 +234,7 @@ def write_folder(tmp_path: Path) -> WriteFolder:
                 "classifier": "c1a551f1",
                 "source": source,
                 "target": target,
+                "class_names": class_names,
                 "selector": "joint",
                 "strength": 1.0,
                 "shown_strength": 2.5,
