@@ -1,6 +1,7 @@
 """Door 2: a checkpoint and images → attributes, pictures, report; `--help` lists every key."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,6 +36,10 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     check_writable(folder)
     check_classes(config, read_config(checkpoint)["class_names"])
     check_compared(config)
+    if config["logger"]:
+        from stylex.loggers import check_loggers
+
+        check_loggers(config["logger"])
 
     from stylex.search.crew import assembled, place
     from stylex.search.results import Settings
@@ -53,6 +58,7 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
         try:
             if config["compare"] is None:
                 lead(crew, data, config, chosen, checkpoint, folder)
+                log_found(raw, folder)
             else:
                 changed = lead_comparison(crew, data, config, chosen, checkpoint, folder)
         finally:
@@ -154,6 +160,33 @@ def lead(
     print_table(found, folder)
 
 
+def log_found(raw: DictConfig, folder: Path) -> None:
+    """Sends the attributes, the pictures and the metrics in a folder to the loggers, if any."""
+    if not raw.logger:
+        return
+    from hydra.utils import instantiate
+
+    from stylex.loggers import log_results
+
+    raw.output_dir = str(folder)  # which the loggers' folders name
+    found, metrics = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("attributes", "metrics")
+    )
+    effect = ("mean effect [logits]", "95 % from", "95 % to")
+    columns = ("rank", "attribute", "moved to", *effect, "flips alone")
+    rows = [
+        (
+            *(attribute[key] for key in ("rank", "name", "direction")),
+            attribute["effect"]["value"],
+            *(attribute["effect"]["interval"] or (None, None)),
+            attribute["flips"]["value"],
+        )
+        for attribute in found["attributes"]
+    ]
+    values = {k: v["value"] for k, v in metrics.items() if v["value"] is not None}
+    log_results(list(instantiate(raw.logger).values()), folder, columns, rows, values)
+
+
 def discriminator(
     model: "StylEx", config: dict[str, Any], checkpoint: Path
 ) -> "Discriminator | None":
@@ -242,6 +275,11 @@ def check_compared(config: dict[str, Any]) -> None:
     if config["image"] is not None:
         raise InputError(
             f"compare explains a class, got image={config['image']}; leave one of the two out"
+        )
+    if config["logger"]:
+        raise InputError(
+            f"a comparison has no pictures to log, got logger={','.join(config['logger'])}; leave "
+            "logger or compare out"
         )
     if config["compare_least"] < 0:
         raise InputError(f"compare_least must be at least 0, got {config['compare_least']}")

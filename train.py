@@ -25,6 +25,9 @@ def train(config: dict[str, Any], raw: DictConfig) -> None:
         raise InputError(
             f"training.num_steps must be at least 1, got {config['training']['num_steps']}"
         )
+    from stylex.loggers import check_loggers
+
+    check_loggers(config["logger"])
     import torch
 
     if config["cpu_threads"] is not None:

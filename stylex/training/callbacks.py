@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stylex.artifacts import read_state, replacing, write_state
 from stylex.imaging import grid, write_png
+from stylex.loggers import log_picture
 from stylex.model import StylEx
 from stylex.types import Images, Pixels
 
@@ -96,7 +97,10 @@ class Validation(Callback):
 
 
 class Pictures(Callback):
-    """Writes a grid every few steps: originals, reconstructions, samples of the noise path."""
+    """Writes a grid every few steps: originals, reconstructions, samples of the noise path.
+
+    It goes into a folder and to every logger that has a place for pictures.
+    """
 
     def __init__(self, every_steps: int, folder: Path, model: StylEx, images: Images) -> None:
         self.every_steps, self.folder, self.model, self.images = every_steps, folder, model, images
@@ -112,10 +116,9 @@ class Pictures(Callback):
         """Writes a grid when it is time."""
         step = steps_done(pl_module)
         if step % self.every_steps == 0 or step == 1:
-            write_png(
-                self.folder / f"{step:07d}.png",
-                sample_grid(self.model, self.images.to(pl_module.device)),
-            )
+            pixels = sample_grid(self.model, self.images.to(pl_module.device))
+            write_png(self.folder / f"{step:07d}.png", pixels)
+            log_picture(trainer.loggers, "samples", pixels, step - 1)
 
 
 @torch.no_grad()

@@ -2,14 +2,16 @@
 
 import csv
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -276,6 +278,23 @@ def test_pictures_are_written_after_the_first_step_and_every_few(
     assert [p.name for p in pictures] == ["0000001.png", "0000003.png", "0000006.png"]
     with Image.open(pictures[0]) as picture:
         assert picture.width < picture.height  # two columns, three rows
+
+
+def test_every_picture_is_also_sent_to_the_loggers_at_its_step(
+    tiny_model: StylEx, tiny_images: Images, tmp_path: Path
+) -> None:
+    logger = TensorBoardLogger(tmp_path, name="tensorboard", version="")
+    callback = Pictures(2, tmp_path / "samples", tiny_model, tiny_images[:2])
+
+    for step in (1, 2):
+        batch_end(callback, trainer(tmp_path, logger=logger), step)
+    logger.finalize("success")
+
+    sent = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Images("samples")
+    assert [event.step for event in sent] == [0, 1]
+    for event, path in zip(sent, sorted(tmp_path.glob("samples/*.png")), strict=True):
+        with Image.open(path) as written, Image.open(BytesIO(event.encoded_image_string)) as found:
+            assert found.convert("L").tobytes() == written.tobytes()
 
 
 def test_the_sample_grid_shows_originals_then_reconstructions_then_samples(
