@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +80,7 @@ def prepare(
     from stylex.classifier.frozen import build_classifier
     from stylex.gan.compute import lower_type, precision
     from stylex.model import load
+    from stylex.progress import Bars, quiet
     from stylex.search.crew import Member
 
     if config["cpu_threads"] is not None:
@@ -129,7 +129,7 @@ def lead(
     folder: Path,
 ) -> None:
     """The first process's work."""
-    from stylex.report.report import write_report
+    from stylex.report.report import Rendering, write_report
     from stylex.search.explanation import explain_together
     from stylex.search.results import write_explanation
     from stylex.search.sweeps import write_sweeps
@@ -156,7 +156,7 @@ def lead(
     write_sweeps(model, crew.member.images, found, settings, folder, crew.member.progress)
     write_metrics(model, crew.member.images, data.labels, found, settings.num_attributes, folder)
     write_provenance(model, config, made_by, folder)
-    write_report(folder, progress=crew.member.progress)
+    write_report([folder], folder, Rendering(**config["report"]), crew.member.progress)
     print_table(found, folder)
 
 
@@ -359,31 +359,6 @@ def write_provenance(
 def say(text: str) -> None:
     """Prints a line."""
     print(text, flush=True)
-
-
-def quiet(items: Iterable[Any], _what: str) -> Iterable[Any]:
-    """No progress bar."""
-    return items
-
-
-class Bars:
-    """Progress bars with the time left; a loop inside a shown one shows none of its own."""
-
-    def __init__(self) -> None:
-        self.shown = False
-
-    def __call__(self, items: Iterable[Any], what: str) -> Iterator[Any]:
-        """Wraps a loop."""
-        from rich.progress import track as bar
-
-        if self.shown:
-            yield from items
-            return
-        self.shown = True
-        try:
-            yield from bar(list(items), what.ljust(12))
-        finally:
-            self.shown = False
 
 
 def print_table(found: "Explanation", folder: Path) -> None:

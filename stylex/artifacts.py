@@ -112,6 +112,25 @@ def read_state(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Reads a file of named entries.
+
+    Args:
+        path: The file.
+        remedy: What to do if it is broken.
+
+    Raises:
+        InputError: If it is no JSON, or holds no named entries.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"'{path}' must be readable JSON, got {error}; {remedy}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"'{path}' must hold named entries, got a list or a value; {remedy}")
+    return value
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes JSON that people can read."""
     with replacing(path) as temporary:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # the benchmarks are not installed
 
-from benchmarks import gpu, measurement, ops, search, training  # noqa: E402
+from benchmarks import gpu, measurement, ops, page, search, training  # noqa: E402
 from benchmarks.gpu import Part, aims, results, run, run_all  # noqa: E402
 
 FACTS = {"device", "date", "torch", "cuda", "threads", "benchmark", "notes", "rows", "seconds"}
@@ -282,3 +283,24 @@ def test_aims_are_met_or_missed_by_the_worst_row_and_unmeasured_without_one() ->
     assert found["epilogue, modulate, forward"]["found"].startswith("0.7 (modulate, forward, 1x1")
     assert found["epilogue, modulate, forward"]["found"].endswith("1 of 2 reach it")
     assert {row["met"] for row in aims({})} == {None}
+
+
+@pytest.mark.skipif(shutil.which("chromedriver") is None, reason="chromedriver is not installed")
+def test_the_page_s_benchmark_counts_its_bytes_and_waits_for_its_first_paint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "index.html").write_text("<p>painted</p>")
+    assert page.main([str(tmp_path), "--rounds", "1", "--json", str(tmp_path / "page.json")]) == 0
+    found = read(tmp_path / "page.json")["page"]
+    assert found["bytes"] == 14
+    assert 0 < found["first_paint_ms"] <= found["slowest_paint_ms"]
+    monkeypatch.setattr(page, "MOST_BYTES", 13)
+    assert page.main([str(tmp_path), "--rounds", "1"]) == 1
+
+
+def test_the_page_s_benchmark_asks_for_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        page.main([str(tmp_path)])
+    assert "run python search.py first" in capsys.readouterr().err

@@ -132,10 +132,10 @@ def read_sweep(path: Path, num_classes: int) -> Sweep:
     found = _read(
         path, num_classes, indices="b", positions="t", frames="b t c h w", probabilities="b t k"
     )
-    positions = found["positions"].tolist()
+    positions = tuple(found["positions"].tolist())
     _check_knob(path, positions)
     return Sweep(
-        tuple(found["indices"].tolist()), tuple(positions), found["frames"], found["probabilities"]
+        tuple(found["indices"].tolist()), positions, found["frames"], found["probabilities"]
     )
 
 
@@ -154,12 +154,15 @@ def read_gallery(path: Path, num_classes: int) -> Gallery:
         ladder="b m c H W",
         ladder_probabilities="b m k",
     )
-    for knob in found["positions"].tolist():
+    knobs = tuple(tuple(knob) for knob in found.pop("positions").tolist())
+    for knob in knobs:
         _check_knob(path, knob)
-    for name in ("indices", "ladder_ranks"):
-        found[name] = tuple(found[name].tolist())
-    found["positions"] = tuple(tuple(knob) for knob in found["positions"].tolist())
-    return Gallery(**found)
+    return Gallery(
+        indices=tuple(found.pop("indices").tolist()),
+        positions=knobs,
+        ladder_ranks=tuple(found.pop("ladder_ranks").tolist()),
+        **found,
+    )
 
 
 def read_reconstructions(path: Path, num_classes: int) -> Reconstructions:
@@ -172,7 +175,7 @@ def read_reconstructions(path: Path, num_classes: int) -> Reconstructions:
         reconstructions="b c h w",
         probabilities="b 2 k",
     )
-    return Reconstructions(**{**found, "indices": tuple(found["indices"].tolist())})
+    return Reconstructions(tuple(found.pop("indices").tolist()), **found)
 
 
 def _read(path: Path, num_classes: int | None = None, **shapes: str) -> dict[str, Tensor]:
@@ -200,7 +203,7 @@ def _read(path: Path, num_classes: int | None = None, **shapes: str) -> dict[str
     return {name: tensors[name] for name in shapes}
 
 
-def _check_knob(path: Path, positions: list[float]) -> None:
+def _check_knob(path: Path, positions: tuple[float, ...]) -> None:
     rising = all(a < b for a, b in zip(positions, positions[1:], strict=False))
     if not rising or 0.0 not in positions:
         raise InputError(

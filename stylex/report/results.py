@@ -1,11 +1,11 @@
 """What a search left in its folder, read back and checked: numbers, pictures and provenance."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stylex.artifacts import read_json
 from stylex.errors import InputError
 from stylex.estimates import Estimate
 from stylex.report.pictures import (
@@ -243,7 +243,7 @@ def read_names(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         return {}
-    names = _read_json(path)
+    names = read_json(path, "save it from the page again")
     for key, name in names.items():
         if not isinstance(name, str) or len(name) > LONGEST_NAME:
             raise InputError(
@@ -258,17 +258,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InputError(
             f"a report needs '{path.name}', got no '{path}'; run search.py with this folder"
         )
-    try:
-        value = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"'{path}' must be readable JSON, got {error}; run search.py again"
-        ) from error
-    if not isinstance(value, dict):
-        raise InputError(
-            f"'{path}' must hold named entries, got a list or a value; run search.py again"
-        )
-    return value
+    return read_json(path, "run search.py again")
 
 
 def _entry(

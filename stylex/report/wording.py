@@ -1,10 +1,13 @@
 """Numbers and captions in words, the same in pictures and on the page."""
 
+import re
+
 from stylex.estimates import Estimate
 from stylex.report.results import Attribute, Results
 
 ABSENT = "not measured"
 SIGNIFICANT = 0.05  # largest q
+LONGEST_SLUG = 80
 
 
 def percent(share: float | None) -> str:
@@ -107,9 +110,18 @@ def move(results: Results) -> str:
     return classes if image is None else f"image {image} · {classes}"
 
 
+def slug(results: Results) -> str:
+    """From which class to which, as part of a file's name."""
+    classes = f"{results.source or 'any'} to {results.target}"
+    image = results.explained_image
+    text = classes if image is None else f"image {image} {classes}"
+    return re.sub(r"[^\w]+", "-", text.lower()).strip("-")[:LONGEST_SLUG]
+
+
 def edit(attribute: Attribute) -> str:
-    """An attribute's rank, coordinate and direction."""
-    return f"#{attribute.rank} · {attribute.name} → {attribute.direction}"
+    """An attribute's rank, the name that people gave it, coordinate and direction."""
+    given = "" if attribute.given_name is None else f"“{attribute.given_name}” · "
+    return f"#{attribute.rank} · {given}{attribute.key}"
 
 
 def together(results: Results) -> str:
@@ -121,42 +133,14 @@ def together(results: Results) -> str:
     return f"all {results.num_together} together"
 
 
-def attribute_caption(results: Results, attribute: Attribute) -> str:
+def attribute_caption(attribute: Attribute) -> str:
     """The caption of an attribute's pictures, with the strength that they are drawn at."""
-    return f"{move(results)} · {edit(attribute)} · strength {drawn_at(attribute)}"
+    return f"{edit(attribute)} · strength {drawn_at(attribute)}"
 
 
 def together_caption(results: Results) -> str:
     """The caption of the pictures of all attributes, with the strength that they are drawn at."""
-    return f"{move(results)} · {together(results)} · strength {times(results.strength)}"
-
-
-def attribute_finding(results: Results, attribute: Attribute) -> str:
-    """An attribute's effect and flips, with the strength that they are measured at."""
-    effect, flips, at = attribute.effect, attribute.flips, times(results.strength)
-    if results.is_one_image:
-        return (
-            f"effect {logits(effect.value)} logits · flips alone: {yes_no(flips)} · "
-            f"measured at strength {at}"
-        )
-    return (
-        f"mean effect {logits(effect.value)} logits (95% interval {logits_interval(effect)}) · "
-        f"flips alone {percent(flips.value)} ({count(flips)}, {percent_interval(flips)}) · "
-        f"measured at strength {at} on {effect.num_images} images not selected on"
-    )
-
-
-def together_finding(results: Results) -> str:
-    """What changing the attributes together does to the decision."""
-    share = results.sufficiency.get(results.num_together)
-    if share is None:
-        return ABSENT
-    if results.is_one_image:
-        return f"flips the decision: {yes_no(share)}"
-    return (
-        f"flips {percent(share.value)} ({count(share)}, 95% interval {percent_interval(share)}) "
-        "of images not selected on"
-    )
+    return f"{together(results)} · strength {times(results.strength)}"
 
 
 def response(attribute: Attribute) -> str:
@@ -208,38 +192,3 @@ def selection(results: Results) -> str:
     if found.num_rejected is not None:
         parts.append(f"{found.num_rejected} coordinates rejected by the discriminator")
     return "; ".join(parts) + "."
-
-
-def attribute_lines(results: Results, attribute: Attribute) -> tuple[str, ...]:
-    """What stands beside an attribute's pictures in the overview."""
-    effect, flips = attribute.effect, attribute.flips
-    is_own = len(results.shown_strengths) > 1 and attribute.pictures is not None
-    own = (f"drawn at strength {drawn_at(attribute)}",) if is_own else ()
-    if results.is_one_image:
-        found = (f"{logits(effect.value)} logits", f"flips alone: {yes_no(flips)}")
-    else:
-        found = (
-            f"{logits(effect.value)} logits ({logits_interval(effect)})",
-            f"flips alone {percent(flips.value)} ({count(flips)})",
-        )
-    return edit(attribute), *found, *own
-
-
-def overview_caption(results: Results) -> str:
-    """The caption of the overview, with the strength that its pictures are drawn at."""
-    return f"What makes the classifier say {results.target} · {move(results)} · {alone(results)}"
-
-
-def overview_legend(results: Results) -> str:
-    """How to read the overview, with the strength that its numbers are measured at."""
-    held = results.attributes[0].effect.num_images if results.attributes else 0
-    measured = (
-        f"effect and flip measured at strength {times(results.strength)}"
-        if results.is_one_image
-        else f"mean effect (95% interval) and flips measured at strength {times(results.strength)} "
-        f"on {held} images not selected on"
-    )
-    return (
-        f"Pairs: original, changed · number in the corner: probability of {results.target} · "
-        f"{measured}"
-    )

@@ -17,8 +17,8 @@ from torch import Tensor, distributed
 
 from stylex.errors import InputError
 from stylex.model import StylEx
+from stylex.progress import Progress, quiet
 from stylex.search.engine import Engine
-from stylex.search.progress import Progress, quiet
 from stylex.types import Images
 
 WAIT = timedelta(hours=2)  # for the slowest process

@@ -16,7 +16,7 @@ from torch.nn import functional
 from stylex.errors import InputError
 from stylex.gan.generator import Generator
 from stylex.model import StylEx
-from stylex.search.progress import Progress
+from stylex.progress import Progress
 from stylex.types import Latents
 
 

@@ -14,8 +14,8 @@ from stylex.artifacts import digest
 from stylex.errors import InputError
 from stylex.gan.residual import Discriminator
 from stylex.model import StylEx
+from stylex.progress import Progress, quiet
 from stylex.search.crew import Crew, Member, Place
-from stylex.search.progress import Progress, quiet
 from stylex.search.results import Explanation, Settings, write_explanation
 from stylex.search.statistics import collect_together
 from stylex.search.study import Search, class_index, most_confused_pair

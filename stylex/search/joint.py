@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stylex.progress import Progress, quiet
 from stylex.search.counterfactuals import move
-from stylex.search.progress import Progress, quiet
 from stylex.search.scores import LogProbability
 from stylex.search.selection import (
     Filter,

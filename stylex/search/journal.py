@@ -16,10 +16,10 @@ from torch import Tensor
 
 from stylex.artifacts import digest, read_tensors, write_json, write_tensors
 from stylex.errors import InputError
+from stylex.progress import quiet
 from stylex.search.crew import Crew, Task
 from stylex.search.edits import Edits
 from stylex.search.engine import Engine
-from stylex.search.progress import quiet
 from stylex.search.scores import Score
 from stylex.types import Logits, Styles
 

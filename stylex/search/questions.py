@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from stylex.progress import Progress
 from stylex.search import selection
 from stylex.search.joint import RankedTable, select_in_rounds
-from stylex.search.progress import Progress
 from stylex.search.results import Settings
 from stylex.search.scores import Logit, LogProbability, Rise
 from stylex.search.selection import Pick

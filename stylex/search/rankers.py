@@ -20,6 +20,7 @@ from torch import Tensor
 from stylex.errors import InputError
 from stylex.estimates import Estimate, mean, share
 from stylex.model import StylEx
+from stylex.progress import Progress
 from stylex.search.counterfactuals import move
 from stylex.search.directions import (
     Direction,
@@ -29,7 +30,6 @@ from stylex.search.directions import (
     style_directions,
 )
 from stylex.search.engine import Evaluator
-from stylex.search.progress import Progress
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
 from stylex.types import Logits

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from stylex.search.progress import Progress, quiet
+from stylex.progress import Progress, quiet
 from stylex.search.scores import LogProbability, Score
 from stylex.types import Logits
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from stylex.artifacts import write_tensors
 from stylex.imaging import resize, to_uint8
 from stylex.model import StylEx
+from stylex.progress import Progress
 from stylex.search.counterfactuals import move
-from stylex.search.progress import Progress
 from stylex.search.results import Explanation, Settings
 from stylex.search.selection import Pick
 from stylex.types import Images, Styles
@@ -113,7 +113,7 @@ def _write_gallery(
     images: Images,
     found: Explanation,
     settings: Settings,
-    rows: Int64[Tensor, " b"],
+    rows: Int64[Tensor, " g"],
     knobs: tuple[list[Tensor], list[Tensor]],
     pictures: Path,
 ) -> None:

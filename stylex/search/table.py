@@ -20,9 +20,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stylex.errors import InputError
+from stylex.progress import Progress
 from stylex.search.edits import Edits
 from stylex.search.engine import Engine
-from stylex.search.progress import Progress
 from stylex.search.selection import Gain, Pick
 
 PIECE_BYTES = 2**26  # of effects in float32 that are read at once

@@ -65,18 +65,21 @@ def write_pictures(path: Path, num_images: int, channels: int, size_px: int, fir
     )
 
 
-def write_sweep(path: Path, pictures: Path, classes: tuple[int, int, int], strength: float) -> None:
-    """A sweep of the first two pictures of a file that fades from unchanged to changed.
+def write_sweep(
+    path: Path, pictures: Path, classes: tuple[int, int, int], strength: float, num_swept: int
+) -> None:
+    """A sweep of the first pictures of a file that fades from unchanged to changed.
 
     Args:
         path: The file.
         pictures: File of `write_pictures`.
         classes: Number of classes, source and target.
         strength: Last position.
+        num_swept: Number of pictures.
     """
     tensors, _ = read_tensors(pictures, "pictures")
     positions = torch.tensor([-1.0, -0.5, 0.0, strength / 4, strength / 2, strength])
-    tensors = {name: tensor[:2] for name, tensor in tensors.items()}
+    tensors = {name: tensor[:num_swept] for name, tensor in tensors.items()}
     frames = [fade(tensors["unchanged"], tensors["changed"], p / strength) for p in positions]
     before, after = tensors["probabilities"].t()
     rise = torch.stack([before + (after - before) * max(0, p / strength) for p in positions], dim=1)
@@ -176,6 +179,7 @@ def write_folder(tmp_path: Path) -> WriteFolder:
         *,
         num_attributes: int = 3,
         num_shown: int = 3,
+        num_swept: int = 2,
         channels: int = 1,
         size_px: int = 32,
         unshown: tuple[int, ...] = (2,),
@@ -202,7 +206,7 @@ def write_folder(tmp_path: Path) -> WriteFolder:
                 write_pictures(folder / file, num_shown, channels, size_px, first_shown)
                 sweep = folder / "counterfactuals" / f"{rank:02d}-sweep.safetensors"
                 strength = strengths[(rank - 1) % len(strengths)]
-                write_sweep(sweep, folder / file, classes, strength)
+                write_sweep(sweep, folder / file, classes, strength, num_swept)
             attributes.append(
                 {
                     "rank": rank,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stylex.errors import InputError
 from stylex.gan.generator import Generator
 from stylex.model import StylEx
+from stylex.progress import quiet
 from stylex.search import rankers
 from stylex.search.counterfactuals import move
 from stylex.search.directions import (
@@ -21,7 +22,6 @@ from stylex.search.directions import (
     style_directions,
 )
 from stylex.search.engine import Engine
-from stylex.search.progress import quiet
 from stylex.search.rankers import (
     RANKERS,
     Ranking,

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from stylex.errors import InputError
 from stylex.model import StylEx
+from stylex.progress import quiet
 from stylex.search import table as table_module
 from stylex.search.edits import Edits
 from stylex.search.engine import Engine
-from stylex.search.progress import quiet
 from stylex.search.scores import Logit, LogProbability, Rise, Score
 from stylex.search.selection import Gain, Pick
 from stylex.search.statistics import Statistics
@@ -475,7 +475,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from stylex.search import table as module
-from stylex.search.progress import quiet
+from stylex.progress import quiet
 from stylex.search.scores import Logit
 from stylex.search.selection import Gain, Pick
 from stylex.search.table import EffectTable, fill
