@@ -51,6 +51,24 @@ class Statistics:
         return cls(**{field.name: tensors[field.name] for field in fields(cls)})
 
 
+def with_image(
+    reference: Statistics, model: StylEx, image: Images, autocast: torch.dtype | None
+) -> Statistics:
+    """The same with one more image, which is the last; the extremes stay as they are.
+
+    Args:
+        reference: Of the reference images.
+        model: The model that saw them.
+        image: One image, on any device.
+        autocast: Lower type that both networks compute in; none computes as the model is set.
+    """
+    seen = _seen(model, image.to(model.generator.const.device), autocast)
+    known = (reference.latents, reference.styles, reference.logits, reference.base_logits)
+    columns = [torch.cat(pair) for pair in zip(known, seen, strict=True)]
+    position = reference.indices.max()[None] + 1
+    return Statistics(torch.cat((reference.indices, position)), *columns, reference.extremes)
+
+
 def collect(
     model: StylEx, batches: Iterable[Images], indices: list[int], quantile: float
 ) -> Statistics:
