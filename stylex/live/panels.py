@@ -57,8 +57,7 @@ def _part(name: str, *values: Any) -> str:
 def heading(exploration: Exploration, name: str) -> str:
     """What the page is for, and what its model knows."""
     model = exploration.model
-    facts = (model.class_names, model.resolution_px, model.channels, exploration.num_images)
-    return _part("heading", name, *facts)
+    return _part("heading", name, model.class_names, model.resolution_px, model.channels)
 
 
 def manual(num_images: int) -> str:
@@ -73,7 +72,7 @@ def message(kind: str, *lines: str) -> str:
 
 def pictures(class_names: Sequence[str], subject: Subject | None, edited: View | None) -> str:
     """The image, its copy and the edited copy, with the decision on each."""
-    titles = ("Your image, as the model sees it", "The model’s copy", "The copy, edited")
+    titles = ("Your image", "Its copy", "Edited copy")
     if subject is None:
         return _part("pictures", [Card(title) for title in titles])
     edited = edited or subject.copy
@@ -104,7 +103,7 @@ def chances(
     rows = [Row(name, *values) for name, *values in zip(class_names, *columns, strict=True)]
     least = sorted((row.greatest for row in rows), reverse=True)[:MOST_CLASSES][-1]
     kept = [row for row in rows if row.greatest >= least][:MOST_CLASSES]
-    return _part("chances", kept, len(rows) - len(kept), target)
+    return _part("chances", kept, len(rows) - len(kept), target, subject is None)
 
 
 def judgement(class_names: Sequence[str], subject: Subject) -> str:
@@ -152,11 +151,13 @@ def knob_name(attribute: Attribute) -> str:
 def caption(found: Explanation, positions: Sequence[float]) -> str:
     """Which knobs are turned how far; the caption of an animation."""
     edits = [
-        f"{knob_name(attribute)} at {position:g}".replace("-", "−")
+        f"#{attribute.rank} {attribute.name} → {attribute.direction} at "
+        f"{position:g}".replace("-", "−")
         for attribute, position in zip(found.attributes, positions, strict=True)
         if abs(position) > NOTHING_MOVED
     ]
-    return f"own image · {found.source} → {found.target} · {', '.join(edits)}"
+    moved = f"own image · {found.source} → {found.target}"
+    return " · ".join([moved, *edits])
 
 
 def compared(subject: Subject, edited: View, target: int) -> Pictures:

@@ -63,12 +63,12 @@ class Page:
             self.visit = gr.State(None)
             gr.HTML(panels.heading(exploration, name))
             self._lay_out_question()
-            with gr.Row():
-                with gr.Column(scale=5, min_width=320):
-                    self.pictures = gr.HTML(elem_classes=["sx-sticky"])
-                    self._lay_out_knobs()
-                with gr.Column(scale=4, min_width=320):
-                    self.chances = gr.HTML()
+            with gr.Row(elem_classes=["sx-stage"]):
+                with gr.Column(scale=3, min_width=320):
+                    self.pictures = gr.HTML(elem_classes=["sx-sticky"], elem_id="sx-pictures")
+                with gr.Column(scale=2, min_width=320):
+                    self.chances = gr.HTML(elem_classes=["sx-last"], elem_id="sx-chances")
+            self._lay_out_knobs()
             self._connect()
         self.blocks.queue(default_concurrency_limit=1, api_open=False)
 
@@ -115,9 +115,9 @@ class Page:
                     for rank in range(1, settings.num_attributes + 1)
                 ]
             with gr.Row():
-                self.smallest = gr.Button("Show the change found", elem_id="sx-smallest")
-                self.reset = gr.Button("Reset", elem_id="sx-reset")
-                self.save = gr.Button("Download as GIF", elem_id="sx-save")
+                self.smallest = gr.Button("Show the change found", min_width=90, elem_id="sx-smallest")
+                self.reset = gr.Button("Reset", min_width=90, elem_id="sx-reset")
+                self.save = gr.Button("Download as GIF", min_width=90, elem_id="sx-save")
             self.file = gr.DownloadButton(elem_id="sx-file")
 
     def _connect(self) -> None:
