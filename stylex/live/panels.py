@@ -93,7 +93,7 @@ def pictures(class_names: Sequence[str], subject: Subject | None, edited: View |
 def chances(
     class_names: Sequence[str], subject: Subject | None, edited: View | None, target: str
 ) -> str:
-    """The probabilities of all three; of many classes those that are likeliest in any."""
+    """The probabilities of all three; of many classes the target and the likeliest in any."""
     if subject is None:
         zeros = [0.0] * len(class_names)
         columns = [zeros, zeros, zeros]
@@ -101,8 +101,8 @@ def chances(
         shown = (subject.given, subject.copy, edited or subject.copy)
         columns = [list(view.probabilities) for view in shown]
     rows = [Row(name, *values) for name, *values in zip(class_names, *columns, strict=True)]
-    least = sorted((row.greatest for row in rows), reverse=True)[:MOST_CLASSES][-1]
-    kept = [row for row in rows if row.greatest >= least][:MOST_CLASSES]
+    first = sorted(rows, key=lambda row: (row.name == target, row.greatest), reverse=True)
+    kept = [row for row in rows if row in first[:MOST_CLASSES]]
     return _part("chances", kept, len(rows) - len(kept), target, subject is None)
 
 
@@ -151,8 +151,9 @@ def knob_name(attribute: Attribute) -> str:
 def caption(found: Explanation, positions: Sequence[float]) -> str:
     """Which knobs are turned how far; the caption of an animation."""
     edits = [
-        f"#{attribute.rank} {attribute.name} → {attribute.direction} at "
-        f"{position:g}".replace("-", "−")
+        f"#{attribute.rank} {attribute.name} → {attribute.direction} at {position:g}".replace(
+            "-", "−"
+        )
         for attribute, position in zip(found.attributes, positions, strict=True)
         if abs(position) > NOTHING_MOVED
     ]
@@ -162,9 +163,9 @@ def caption(found: Explanation, positions: Sequence[float]) -> str:
 
 def compared(subject: Subject, edited: View, target: int) -> Pictures:
     """The copy before and after, as an animation takes it."""
-    both = [to_uint8(view.image) for view in (subject.copy, edited)]
-    chance = [(view.probabilities[target],) for view in (subject.copy, edited)]
-    return Pictures((0,), *both, *chance)
+    before, after = (view.probabilities[target] for view in (subject.copy, edited))
+    images = to_uint8(subject.copy.image), to_uint8(edited.image)
+    return Pictures((0,), *images, (before,), (after,))
 
 
 def _data_uri(view: View) -> str:

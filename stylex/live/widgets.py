@@ -115,7 +115,9 @@ class Page:
                     for rank in range(1, settings.num_attributes + 1)
                 ]
             with gr.Row():
-                self.smallest = gr.Button("Show the change found", min_width=90, elem_id="sx-smallest")
+                self.smallest = gr.Button(
+                    "Show the change found", min_width=90, elem_id="sx-smallest"
+                )
                 self.reset = gr.Button("Reset", min_width=90, elem_id="sx-reset")
                 self.save = gr.Button("Download as GIF", min_width=90, elem_id="sx-save")
             self.file = gr.DownloadButton(elem_id="sx-file")
@@ -123,7 +125,7 @@ class Page:
     def _connect(self) -> None:
         answers = [self.message, self.pictures, self.chances]
         everything = [self.visit, *answers, self.target, self.ask, self.desk, *self.knobs]
-        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         turned = [self.visit, *self.knobs]
         self.blocks.load(self.draw, [self.visit], answers[1:], **quiet)
         self.upload.change(
@@ -227,8 +229,8 @@ class Page:
 
     def _drawn(self, visit: Visit | None, *positions: float) -> Changes:
         """Pictures and probabilities; without positions of the unedited copy."""
-        subject = visit and visit.subject
-        found = visit and visit.found
+        subject = visit.subject if visit else None
+        found = visit.found if visit else None
         edited = self._edited(visit, positions) if visit and found and positions else None
         target = found.target if found else ""
         return {

@@ -63,10 +63,15 @@ def with_image(
         autocast: Lower type that both networks compute in; none computes as the model is set.
     """
     seen = _seen(model, image.to(model.generator.const.device), autocast)
-    known = (reference.latents, reference.styles, reference.logits, reference.base_logits)
-    columns = [torch.cat(pair) for pair in zip(known, seen, strict=True)]
-    position = reference.indices.max()[None] + 1
-    return Statistics(torch.cat((reference.indices, position)), *columns, reference.extremes)
+    latents, styles, logits, base_logits = seen
+    return Statistics(
+        torch.cat((reference.indices, reference.indices.max()[None] + 1)),
+        torch.cat((reference.latents, latents)),
+        torch.cat((reference.styles, styles)),
+        torch.cat((reference.logits, logits)),
+        torch.cat((reference.base_logits, base_logits)),
+        reference.extremes,
+    )
 
 
 def collect(
