@@ -62,6 +62,8 @@ def confine(folder: str) -> None:
     """Makes gradio, which reads it when it is imported, write into one folder and keep no diary."""
     os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ["GRADIO_RUN_HISTORY"] = "False"
+    for name in ("NO_PROXY", "no_proxy"):  # it asks itself whether it is there, and nobody else
+        os.environ[name] = "*"
     tempfile.tempdir = folder
 
 

@@ -70,6 +70,12 @@ def message(kind: str, *lines: str) -> str:
     return _part("message", kind, lines)
 
 
+def refusal(error: Exception) -> str:
+    """What was wrong with what the user gave, as a sentence."""
+    text = str(error)
+    return message("error", f"{text[0].upper()}{text[1:]}.")
+
+
 def pictures(class_names: Sequence[str], subject: Subject | None, edited: View | None) -> str:
     """The image, its copy and the edited copy, with the decision on each."""
     titles = ("Your image", "Its copy", "Edited copy")

@@ -9,7 +9,7 @@ from stylex.errors import InputError
 from stylex.imaging import from_uint8, read_image
 from stylex.types import Images
 
-MEGABYTE = 1_000_000
+MEGABYTE = 2**20  # as browsers and gradio count
 FORMATS = ("PNG", "JPEG", "WEBP")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -19,7 +19,7 @@ class Limits:
     """What an upload may be.
 
     Attributes:
-        megabytes: Largest file, in 10^6 bytes.
+        megabytes: Largest file, in 2^20 bytes.
         pixels: Largest image, width times height.
     """
 

@@ -158,7 +158,7 @@ class Page:
         try:
             image = read_upload(Path(path), self.limits, model.resolution_px, model.channels)
         except InputError as error:
-            return blank | self._knobs(None) | {self.message: panels.message("error", str(error))}
+            return blank | self._knobs(None) | {self.message: panels.refusal(error)}
         visit = Visit(self.exploration.see(image))
         subject = visit.subject
         others = [name for k, name in enumerate(self.names) if k != subject.copy.decision]
@@ -180,7 +180,7 @@ class Page:
         try:
             found = self.exploration.explain(visit.subject, target, self.folder, _bar(progress))
         except InputError as error:
-            return {self.message: panels.message("error", str(error))}
+            return {self.message: panels.refusal(error)}
         visit = replace(visit, found=found)
         strength = self.exploration.settings.strength
         return self._drawn(visit) | {
@@ -259,6 +259,9 @@ class Page:
             OSError: If the port is taken.
         """
         plain, mono = FONTS
+        theme = gr.themes.Base(primary_hue="teal", font=plain, font_mono=mono)
+        dark = "*primary_700"  # white text on it can be read
+        theme.set(button_primary_background_fill=dark, button_primary_background_fill_dark=dark)
         _, address, _ = self.blocks.launch(
             server_name=host,
             server_port=port,
@@ -270,7 +273,7 @@ class Page:
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
-            theme=gr.themes.Base(primary_hue="teal", font=plain, font_mono=mono),
+            theme=theme,
             css=files("stylex.live").joinpath("live.css").read_text(),
         )
         return str(address)
