@@ -337,7 +337,7 @@ def until(wanted: Any, seconds: float = 30) -> None:
 
 @pytest.mark.slow
 def test_in_a_browser_an_image_is_explained_edited_and_downloaded(
-    server: str, browser: Any, tmp_path: Path
+    browser: Any, server: str, tmp_path: Path
 ) -> None:
     def text(place: str) -> str:
         return str(browser.find_element("id", place).text)
