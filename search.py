@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from stylex.door import open_door
 from stylex.errors import InputError
+from stylex.progress import Bars, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,11 +44,10 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     from stylex.search.crew import assembled, place
     from stylex.search.results import Settings
 
-    settings = dict(config["search"])
-    computing = {name: settings.pop(name) for name in ("batch_size", "autocast")}
+    settings = {k: v for k, v in config["search"].items() if k not in ("batch_size", "autocast")}
     chosen = Settings.of({**settings, "selector": config["selector"], "seed": config["seed"]})
     with assembled(place(os.environ)) as crew:
-        crew.member, data = prepare(config, raw, checkpoint, computing, crew)
+        crew.member, data = prepared(config, raw, checkpoint, crew)
         if config["compare"] is not None:
             crew.member = panel(crew.member, config, checkpoint)
         if not crew.leads:
@@ -66,43 +66,24 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
         raise SystemExit(CHANGED)
 
 
-def prepare(
-    config: dict[str, Any],
-    raw: DictConfig,
-    checkpoint: Path,
-    computing: dict[str, Any],
-    crew: "Crew",
+def prepared(
+    config: dict[str, Any], raw: DictConfig, checkpoint: Path, crew: "Crew"
 ) -> "tuple[Member, ImageSet]":
-    """What every process holds: the model on its device, and the images."""
-    import torch
+    """What every process holds, and the images with their labels."""
     from hydra.utils import instantiate
 
-    from stylex.classifier.frozen import build_classifier
-    from stylex.gan.compute import lower_type, precision
-    from stylex.model import load
-    from stylex.progress import Bars, quiet
-    from stylex.search.crew import Member
+    from stylex.search.preparation import prepare
 
-    if config["cpu_threads"] is not None:
-        torch.set_num_threads(config["cpu_threads"])
-    ops = config["ops"]
-    device = choose_device(config["device"], crew.place.local_rank)
-    model = load(checkpoint)
-    if "classifier" in config and config["compare"] is None:
-        model.classifier = build_classifier(config["classifier"], model.class_names)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = ops["tf32"]
-    model = model.to(device)
-    for network in (model.encoder, model.generator):
-        network.set_precision(precision(ops, torch.device(device)))
     data = instantiate(raw.data, split=config["split"])
-    check_fit(model, data, checkpoint)
-    computing |= {
-        "autocast": lower_type("search.autocast", computing["autocast"]),
-        "channels_last": ops["channels_last"],
-        "compile": ops["compile"],
-    }
-    images, _ = data.batch(range(len(data)))
-    return Member(model, images, computing, Bars() if crew.leads else quiet), data
+    member = prepare(
+        config,
+        data,
+        checkpoint,
+        classifier=config.get("classifier") if config["compare"] is None else None,
+        local_rank=crew.place.local_rank,
+        progress=Bars() if crew.leads else quiet,
+    )
+    return member, data
 
 
 def panel(member: "Member", config: dict[str, Any], checkpoint: Path) -> "Panel":
@@ -283,32 +264,6 @@ def check_compared(config: dict[str, Any]) -> None:
         )
     if config["compare_least"] < 0:
         raise InputError(f"compare_least must be at least 0, got {config['compare_least']}")
-
-
-def check_fit(model: "StylEx", data: Any, checkpoint: Path) -> None:  # noqa: ANN401  an ImageSet
-    """Refuses data that the model was not made for."""
-    have = (data.resolution, data.channels, len(data.class_names))
-    want = (model.resolution_px, model.channels, len(model.class_names))
-    if have != want:
-        raise InputError(
-            f"the data must fit the checkpoint '{checkpoint}' ({want[0]} px, {want[1]} channels, "
-            f"{want[2]} classes), "
-            f"got {have[0]} px, {have[1]} channels, {have[2]} classes; give the data that it was "
-            "trained for"
-        )
-
-
-def choose_device(name: str, local_rank: int) -> str:
-    """The device to compute on: on CUDA the one of this process's rank on its computer."""
-    import torch
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu or cuda, got '{name}'")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda needs a GPU that torch can use, got none; give device=cpu")
-    if name == "cpu" or not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{local_rank % torch.cuda.device_count()}"
 
 
 def write_metrics(

@@ -51,6 +51,29 @@ class Statistics:
         return cls(**{field.name: tensors[field.name] for field in fields(cls)})
 
 
+def with_image(
+    reference: Statistics, model: StylEx, image: Images, autocast: torch.dtype | None
+) -> Statistics:
+    """The same with one more image, which is the last; the extremes stay as they are.
+
+    Args:
+        reference: Of the reference images.
+        model: The model that saw them.
+        image: One image, on any device.
+        autocast: Lower type that both networks compute in; none computes as the model is set.
+    """
+    seen = _seen(model, image.to(model.generator.const.device), autocast)
+    latents, styles, logits, base_logits = seen
+    return Statistics(
+        torch.cat((reference.indices, reference.indices.max()[None] + 1)),
+        torch.cat((reference.latents, latents)),
+        torch.cat((reference.styles, styles)),
+        torch.cat((reference.logits, logits)),
+        torch.cat((reference.base_logits, base_logits)),
+        reference.extremes,
+    )
+
+
 def collect(
     model: StylEx, batches: Iterable[Images], indices: list[int], quantile: float
 ) -> Statistics:

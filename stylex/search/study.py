@@ -47,6 +47,8 @@ SCORES: dict[str, Callable[[int], Score]] = {
     "paper": Logit,
     "notebook": Rise,
 }
+IMAGE_ROUNDS = 20  # in which one image's edits are measured, to show how far they are,
+IMAGE_ROUND = 64  # and their least edits
 FILTERED_IMAGES = 10  # judged per direction by the discriminator filter (official notebook)
 FILTERED_EFFECT = 0.2  # logits; of the images that it judges (official notebook)
 FILTERED_STRENGTH = 2.0  # of the judged edits (official notebook)
@@ -182,7 +184,10 @@ class Search:
         # One image has no others that speak for it: every edit is measured.
         edits = Edits.grid(row, torch.tensor(self.coordinates), self.settings.strength)
         tables.exhaustive_passes += len(edits)
-        gains = tables.journal.measure(edits)[:, target].reshape(2, len(self.coordinates))
+        size = max(IMAGE_ROUND, -(-len(edits) // IMAGE_ROUNDS))
+        parts = self.crew.member.progress(torch.arange(len(edits)).split(size), "edits")
+        changes = torch.cat([tables.journal.measure(edits.select(part)) for part in parts])
+        gains = changes[:, target].reshape(2, len(self.coordinates))
         picks = selection.independent(gains, self.settings.num_attributes)
         if not picks:
             raise InputError(
