@@ -46,9 +46,8 @@ def turn(
         extremes: Smallest and largest value of every coordinate.
         at: The positions.
     """
-    opposite = Pick(pick.coordinate, 1 - pick.direction)
     turned = [
-        move(styles, [pick if position >= 0 else opposite], extremes, abs(position))
+        move(styles, [pick if position >= 0 else pick.opposite], extremes, abs(position))
         for position in at.tolist()
     ]
     return torch.stack(turned, dim=1)
