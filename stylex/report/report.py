@@ -1,7 +1,8 @@
 """All pictures of finished searches, from their files alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,8 +10,10 @@ from stylex.artifacts import read_json, write_json
 from stylex.errors import InputError
 from stylex.progress import Progress
 from stylex.report import wording
-from stylex.report.animation import Style, flicker, sweep, write_film
-from stylex.report.figures import write_figures
+from stylex.report.animation import Film, Style, flicker, sweep
+from stylex.report.film import check_ending, write_film
+from stylex.report.figures.labels import file_name
+from stylex.report.figures.paper import check_formats, write_figures
 from stylex.report.page import write_page
 from stylex.report.results import Results, read_results
 
@@ -64,58 +67,60 @@ def write_report(
             are of different models.
     """
     searches = [read_results(folder) for folder in folders]
-    _check_model(folders, searches)
-    rendering.style  # noqa: B018  refused before anything is written
-    written = [
-        path
-        for results in searches
-        for path in _write_animations(
-            output / "animations", _prefix(results, searches), results, rendering, progress
-        )
-    ]
+    _check(folders, searches, rendering)
+    style, written = rendering.style, []
+    for results in searches:
+        prefix = "" if len(searches) == 1 else f"{file_name(results)}-"
+        films = list(_films(results, style, sweeps=rendering.sweep))
+        for name, draw in progress(films, "animations"):
+            film = draw()
+            for ending in rendering.format:
+                written.append(output / "animations" / f"{prefix}{name}.{ending}")
+                write_film(written[-1], film)
     written += write_figures(output, searches, rendering.figures, rendering.columns, progress)
     _remove_stale(output, written)
     write_page(output / "index.html", searches)
 
 
-def _check_model(folders: Sequence[Path], searches: Sequence[Results]) -> None:
-    models = [results.provenance["model"] for results in searches]
-    for folder, model in zip(folders, models, strict=True):
-        if model != models[0]:
+def _check(folders: Sequence[Path], searches: Sequence[Results], rendering: Rendering) -> None:
+    """Refuses what cannot be drawn, before anything is written."""
+    check_formats(rendering.figures, rendering.columns)
+    for ending in rendering.format:
+        check_ending(ending)
+    asked: list[str] = []
+    for folder, results in zip(folders, searches, strict=True):
+        made_by, first = (r.provenance["model"] for r in (results, searches[0]))
+        if made_by != first:
             raise InputError(
-                f"searches on one page must be of one model, got '{folders[0]}' of {models[0]} and "
-                f"'{folder}' of {model}; make a page for each"
+                f"searches on one page must be of one model, got '{folders[0]}' of {first} and "
+                f"'{folder}' of {made_by}; make a page for each"
             )
+        question = wording.move(results)
+        if question in asked:
+            raise InputError(
+                f"searches on one page must ask different questions, got {question} twice; make "
+                "a page for each"
+            )
+        asked.append(question)
 
 
-def _prefix(results: Results, searches: Sequence[Results]) -> str:
-    return "" if len(searches) == 1 else f"{wording.slug(results)}-"
-
-
-def _write_animations(
-    folder: Path, prefix: str, results: Results, rendering: Rendering, progress: Progress
-) -> list[Path]:
-    move, style = wording.move(results), rendering.style
-    target = results.class_names.index(results.target)
-    films = {}
+def _films(
+    results: Results, style: Style, *, sweeps: bool
+) -> Iterator[tuple[str, Callable[[], Film]]]:
+    """Names of all animations, and what draws them."""
+    move, target = wording.move(results), results.target
+    index = results.class_names.index(target)
     for attribute in results.attributes:
-        caption, name = wording.attribute_caption(attribute), f"{prefix}{attribute.rank:02d}"
+        name = f"{attribute.rank:02d}"
         if attribute.pictures is not None:
-            films[name] = flicker(attribute.pictures, move, caption, results.target, style)
-        if attribute.sweep is not None and rendering.sweep:
+            caption = wording.attribute_caption(attribute)
+            yield name, partial(flicker, attribute.pictures, move, caption, target, style)
+        if attribute.sweep is not None and sweeps:
             caption = wording.edit(attribute)
-            films[f"{name}-sweep"] = sweep(
-                attribute.sweep, target, move, caption, results.target, style
-            )
-    films[f"{prefix}together"] = flicker(
-        results.together, move, wording.together_caption(results), results.target, style
-    )
-    paths = []
-    for name, film in progress(films.items(), "animations"):
-        for format_ in rendering.format:
-            paths.append(folder / f"{name}.{format_}")
-            write_film(paths[-1], film)
-    return paths
+            drawn = partial(sweep, attribute.sweep, index, move, caption, target, style)
+            yield f"{name}-sweep", drawn
+    caption = wording.together_caption(results)
+    yield "together", partial(flicker, results.together, move, caption, target, style)
 
 
 def _remove_stale(output: Path, written: Sequence[Path]) -> None:

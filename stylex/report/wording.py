@@ -1,13 +1,10 @@
 """Numbers and captions in words, the same in pictures and on the page."""
 
-import re
-
 from stylex.estimates import Estimate
 from stylex.report.results import Attribute, Results
 
 ABSENT = "not measured"
 SIGNIFICANT = 0.05  # largest q
-LONGEST_SLUG = 80
 
 
 def percent(share: float | None) -> str:
@@ -108,14 +105,6 @@ def move(results: Results) -> str:
     classes = f"{results.source or 'any other class'} → {results.target}"
     image = results.explained_image
     return classes if image is None else f"image {image} · {classes}"
-
-
-def slug(results: Results) -> str:
-    """From which class to which, as part of a file's name."""
-    classes = f"{results.source or 'any'} to {results.target}"
-    image = results.explained_image
-    text = classes if image is None else f"image {image} {classes}"
-    return re.sub(r"[^\w]+", "-", text.lower()).strip("-")[:LONGEST_SLUG]
 
 
 def edit(attribute: Attribute) -> str:
