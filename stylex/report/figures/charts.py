@@ -1,0 +1,199 @@
+"""Charts of the numbers: dose and response, intervals of effects and flips."""
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from stylex.estimates import Estimate
+from stylex.report import wording
+from stylex.report.figures.labels import measured_on, title, with_interval
+from stylex.report.figures.sheet import (
+    DECREASE,
+    MUTED,
+    NOTE_PT,
+    RULE,
+    TEXT_PT,
+    Sheet,
+    fit,
+    line_px,
+    pixels,
+    text_px,
+    wrap,
+)
+from stylex.report.results import Attribute, Results
+
+MOST = 20  # attributes
+ACROSS = {1: 2, 2: 5}  # curves beside each other, by columns of text
+CURVE_GAP_PX, CURVE_HEIGHT_PX = 36, 190
+ROW_PX = 44  # of the intervals
+HEADER_PX = 10
+
+
+def draw_doses(results: Results, columns: int) -> Sheet:
+    """A small chart per attribute: mean change of the target's logit by strength."""
+    sheet, attributes = Sheet(columns), results.attributes[:MOST]
+    reach = [
+        limit
+        for a in attributes
+        for _, effect in a.evidence.doses
+        for limit in (effect.value, *(effect.interval or ()))
+        if limit is not None
+    ]
+    low, high = min(0.0, *reach), max(0.0, *reach)
+    pad = 0.06 * ((high - low) or 1.0)
+    number = ACROSS[columns]
+    left = pixels(24)
+    width = (sheet.width - left - pixels(3) - (number - 1) * CURVE_GAP_PX) / number
+    head = line_px(TEXT_PT) + 2 * line_px(NOTE_PT) + HEADER_PX
+    y = 0.0
+    for i, attribute in enumerate(attributes):
+        column = i % number
+        if i and not column:
+            y += head + CURVE_HEIGHT_PX + pixels(18)
+        x = left + column * (width + CURVE_GAP_PX)
+        _curve_head(sheet, x, y, width, attribute)
+        axes = sheet.chart(x, y + head, width, CURVE_HEIGHT_PX)
+        _draw_curve(axes, attribute, results.strength)
+        axes.set_ylim(low - pad, high + pad)
+        axes.tick_params(labelleft=not column, labelbottom=i + number >= len(attributes))
+        if not column:
+            axes.set_ylabel("change of logit")
+        if i + number >= len(attributes):
+            axes.set_xlabel("strength")
+    sheet.height += pixels(19)
+    held = measured_on(results).split(" on ", 1)[1]
+    band = "" if results.is_one_image else "; band: bootstrap 95% interval"
+    dashes = f"dashed: strength of the search, {wording.times(results.strength)}"
+    what = f"Change of the logit of {results.target}" + ("" if results.is_one_image else ", mean")
+    sheet.note(sheet.height + 2, f"{what}, on {held}{band}; {dashes}{_left_out(results)}")
+    sheet.description = (
+        f"{what}, by the strength of each attribute alone, on {held}{band}; {dashes}."
+    )
+    return sheet
+
+
+def _curve_head(sheet: Sheet, x: float, y: float, width: float, attribute: Attribute) -> None:
+    """Writes an attribute's rank and name, and in words how it responds."""
+    rank = str(attribute.rank)
+    sheet.write(x, y, rank, bold=True)
+    indent = text_px(f"{rank}  ", TEXT_PT, bold=True)
+    y = sheet.write(x + indent, y, fit(title(attribute), width - indent, TEXT_PT))
+    for line in wrap(wording.response(attribute), width, NOTE_PT, 2):
+        y = sheet.write(x, y, line, NOTE_PT, color=MUTED)
+
+
+def _draw_curve(axes: Axes, attribute: Attribute, strength: float) -> None:
+    """Draws one dose-response curve from strength 0, where nothing changes."""
+    doses = [(at, e) for at, e in attribute.evidence.doses if e.value is not None]
+    xs = [0.0, *(at for at, _ in doses)]
+    axes.axhline(0, color=RULE, lw=0.5, zorder=1)
+    axes.axvline(strength, color=MUTED, lw=0.6, dashes=(3, 2), zorder=1)
+    limits = [(0.0, 0.0), *(e.interval for _, e in doses if e.interval is not None)]
+    if len(limits) == len(xs):
+        low, high = zip(*limits, strict=True)
+        axes.fill_between(xs, low, high, color=DECREASE, alpha=0.22, lw=0, zorder=2)
+    axes.plot(xs, [0.0, *(e.value for _, e in doses)], color=DECREASE, lw=1.0, zorder=3)
+    for at, effect in doses:
+        if at == strength:
+            axes.plot(at, effect.value, "o", color=DECREASE, ms=2.6, zorder=4)
+    last = max([*xs, strength])
+    axes.set_xlim(0, last * 1.02)
+    axes.set_xticks(range(int(last) + 1), [f"{at}" for at in range(int(last) + 1)])
+
+
+def draw_intervals(results: Results, columns: int) -> Sheet:
+    """A row per attribute: mean effect and share flipped, each with its 95 % interval."""
+    sheet, attributes = Sheet(columns), results.attributes[:MOST]
+    height, gap = len(attributes) * ROW_PX, pixels(6)
+    label_px, plot_px, value_px = (440, 440, 300) if columns == 2 else (300, 300, 0)
+    right = label_px + plot_px + gap + value_px + (0 if columns == 2 else pixels(4))
+    for i, a in enumerate(attributes):
+        y = i * ROW_PX + (ROW_PX - line_px(TEXT_PT)) / 2
+        sheet.write(0, y, str(a.rank), bold=True)
+        indent = text_px("00  ", TEXT_PT, bold=True)
+        name = f"{title(a)} → {a.direction}" if columns == 2 else title(a)
+        sheet.write(indent, y, fit(name, label_px - indent - gap, TEXT_PT))
+        if columns == 2:
+            for x, found, is_share in (
+                (label_px + plot_px + gap, a.effect, False),
+                (right + plot_px + gap, a.flips, True),
+            ):
+                text = with_interval(found, is_share=is_share)
+                sheet.write(x, y + pixels(0.5), text, NOTE_PT, color=MUTED)
+    for x, name, found in (
+        (label_px, f"mean effect on the logit of {results.target}", [a.effect for a in attributes]),
+        (right, f"decided {results.target} by it alone", [a.flips for a in attributes]),
+    ):
+        axes = sheet.chart(x, 0, plot_px, height)
+        _draw_rows(axes, found, [not _is_hollow(a) for a in attributes])
+        axes.set_xlabel(fit(name, plot_px + (gap if columns == 1 else value_px / 2), NOTE_PT))
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks([0, 0.5, 1], [wording.percent(share) for share in (0, 0.5, 1)])
+    sheet.height += pixels(22)
+    _draw_legend(sheet, attributes)
+    held = attributes[0].effect.num_images
+    sheet.note(
+        sheet.height,
+        f"95% intervals: of the effect by a bootstrap over images, of the share Wilson’s; n = {held} "
+        f"images not selected on, strength {wording.times(results.strength)}{_left_out(results)}",
+    )
+    sheet.description = (
+        f"Mean effect of each attribute on the logit of {results.target} and share of images whose "
+        f"decision becomes {results.target} by it alone, {measured_on(results)}, with 95% "
+        "intervals (bootstrap over images; Wilson). Hollow: no more than classifiers of random "
+        "weights react (q > 0.05)."
+    )
+    return sheet
+
+
+def _is_hollow(attribute: Attribute) -> bool:
+    q = attribute.evidence.q
+    return q is not None and q > wording.SIGNIFICANT
+
+
+def _draw_rows(axes: Axes, found: list[Estimate], filled: list[bool]) -> None:
+    """Draws points with their intervals, from top to bottom."""
+    axes.axvline(0, color=RULE, lw=0.5, zorder=1)
+    for row, (estimate, is_filled) in enumerate(zip(found, filled, strict=True)):
+        if estimate.interval is not None:
+            axes.plot(estimate.interval, (row, row), color=DECREASE, lw=1.0, zorder=2)
+        if estimate.value is not None:
+            axes.plot(estimate.value, row, **_marker(is_filled=is_filled))
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+
+
+def _marker(*, is_filled: bool) -> dict[str, object]:
+    """How a point is drawn."""
+    face = DECREASE if is_filled else "white"
+    return {
+        "marker": "o",
+        "ms": 3.6,
+        "mfc": face,
+        "mec": DECREASE,
+        "mew": 0.9,
+        "lw": 0,
+        "zorder": 3,
+    }
+
+
+def _draw_legend(sheet: Sheet, attributes: tuple[Attribute, ...]) -> None:
+    """Says what filled and hollow points are, of those that are drawn."""
+    if all(a.evidence.q is None for a in attributes):
+        return
+    y, x = sheet.height + pixels(1), float(pixels(3))
+    for is_filled, said in (
+        (True, f"more than random weights react (q ≤ {wording.SIGNIFICANT})"),
+        (False, f"no more (q > {wording.SIGNIFICANT})"),
+    ):
+        if any(_is_hollow(a) != is_filled for a in attributes):
+            dot = Line2D([x], [y + line_px(NOTE_PT) / 2], **_marker(is_filled=is_filled))
+            sheet.page.add_line(dot)
+            sheet.write(x + pixels(5), y, said, NOTE_PT, color=MUTED)
+            x += pixels(18) + text_px(said, NOTE_PT)
+
+
+def _left_out(results: Results) -> str:
+    """How many attributes are not shown, if some are not."""
+    number = len(results.attributes)
+    return f"; the first {MOST} of {number} attributes" if number > MOST else ""
