@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from stylex.report import wording
 from stylex.report.figures.labels import direction, pair, title
 from stylex.report.figures.sheet import (
+    EDGE_PX,
     MUTED,
     NOTE_PT,
     TEXT_PT,
@@ -17,13 +18,15 @@ from stylex.report.figures.sheet import (
     pixels,
     side_px,
     text_px,
+    wrap,
 )
 from stylex.report.pictures import Pictures
 from stylex.report.results import Attribute, Results
 
 MOST = 4  # attributes
 LEFT_PX = 36  # of the words beside the rows
-GAP_PX, COLUMN_GAP_PX, BAND_GAP_PX = 8, 36, 44
+GAP_PX, BAND_GAP_PX = 8, 44
+COLUMN_GAP_PX = {1: 12, 2: 36}  # at least, by columns of text
 
 
 def draw_attributes(searches: Sequence[Results], columns: int) -> Sheet:
@@ -48,38 +51,46 @@ def draw_attributes(searches: Sequence[Results], columns: int) -> Sheet:
 def _band(sheet: Sheet, y: float, results: Results, shown: int) -> float:
     """Draws a search's attributes, so many images of each; returns where the band ends."""
     note = f"in the box: probability of {results.target}"
-    room = sheet.width - text_px(note, NOTE_PT) - COLUMN_GAP_PX
+    room = sheet.width - text_px(note, NOTE_PT) - BAND_GAP_PX
     name = fit(pair(results), max(room, sheet.width / 2), TEXT_PT, bold=True)
-    room = sheet.width - text_px(name, TEXT_PT, bold=True) - COLUMN_GAP_PX
+    room = sheet.width - text_px(name, TEXT_PT, bold=True) - BAND_GAP_PX
     sheet.write(0, y, name, bold=True)
     sheet.write(
         sheet.width, y + pixels(1), fit(note, room, NOTE_PT), NOTE_PT, color=MUTED, align="right"
     )
-    y += line_px(TEXT_PT) + 8
+    y += line_px(TEXT_PT) + 12
     seen = [(a, a.pictures) for a in results.attributes if a.pictures is not None][:MOST]
     if not seen:
         return sheet.note(y, "too few images show any attribute for pictures")
-    room = (sheet.width - LEFT_PX - (MOST - 1) * COLUMN_GAP_PX) / MOST
+    room = (sheet.width - LEFT_PX - EDGE_PX - (MOST - 1) * COLUMN_GAP_PX[shown]) / MOST
     side = side_px((room - (shown - 1) * GAP_PX) / shown, seen[0][1].unchanged.shape[-1])
     width = shown * side + (shown - 1) * GAP_PX
-    step = (sheet.width - LEFT_PX - width) / (MOST - 1)
-    for i, (attribute, pictures) in enumerate(seen):
-        x = round(LEFT_PX + i * step)
-        top = _heading(sheet, x, y, step - 12, attribute)
-        _pairs(sheet, x, top, side, pictures, shown)
+    step = (sheet.width - LEFT_PX - EDGE_PX - width) / (MOST - 1)
+    top = round(y) + _headings(sheet, round(y), [a for a, _ in seen], step, shown)
+    for i, (_, pictures) in enumerate(seen):
+        _pairs(sheet, round(LEFT_PX + i * step), top, side, pictures, shown)
     sheet.turned(0, top, side, "original")
     sheet.turned(0, top + side + GAP_PX, side, "edited")
     return top + 2 * side + GAP_PX
 
 
-def _heading(sheet: Sheet, x: float, y: float, width: float, attribute: Attribute) -> int:
-    """Writes an attribute's rank, name, direction and strength; returns where pictures begin."""
-    rank = f"{attribute.rank} "
-    sheet.write(x, y, rank, bold=True)
-    indent = text_px(f"{rank} ", TEXT_PT, bold=True)
-    y = sheet.write(x + indent, y, fit(title(attribute), width - indent, TEXT_PT))
-    y = sheet.write(x, y, fit(direction(attribute), width, NOTE_PT), NOTE_PT, color=MUTED)
-    return round(y) + 6
+def _headings(
+    sheet: Sheet, y: float, attributes: Sequence[Attribute], step: float, columns: int
+) -> int:
+    """Writes ranks, names, directions and strengths above their columns; returns their height."""
+    size = TEXT_PT if columns == 2 else NOTE_PT
+    indent = max(text_px(f"{a.rank} ", size, bold=True) for a in attributes)
+    names = [wrap(title(a), step - indent - 12, size, 2) for a in attributes]
+    height = max(map(len, names)) * line_px(size)
+    for i, (attribute, lines) in enumerate(zip(attributes, names, strict=True)):
+        x = LEFT_PX + i * step
+        top = y + height - len(lines) * line_px(size)
+        sheet.write(x, top, str(attribute.rank), size, bold=True)
+        for line in lines:
+            top = sheet.write(x + indent, top, line, size)
+        said = fit(direction(attribute), step - 12, NOTE_PT)
+        sheet.write(x, top, said, NOTE_PT, color=MUTED)
+    return height + line_px(NOTE_PT) + 8
 
 
 def _pairs(sheet: Sheet, x: int, y: int, side: int, pictures: Pictures, most: int) -> None:

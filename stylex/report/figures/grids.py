@@ -9,6 +9,7 @@ from torch import Tensor
 from stylex.report import wording
 from stylex.report.figures.labels import points, title
 from stylex.report.figures.sheet import (
+    EDGE_PX,
     INCREASE,
     INK,
     MUTED,
@@ -17,11 +18,12 @@ from stylex.report.figures.sheet import (
     fit,
     line_px,
     side_px,
+    text_px,
     wrap,
 )
 from stylex.report.results import Results
 
-GAP_PX, ROW_GAP_PX, EDGE_PX = 16, 30, 7  # between pictures at least; frames need an edge
+GAP_PX, ROW_GAP_PX = 16, 30  # between pictures, at least
 LEFT_PX = 36  # of the words beside the rows
 ACROSS = {1: 4, 2: 8}  # pictures beside each other, by columns of text
 MOST_ALONE = 5  # attributes of one image
@@ -35,14 +37,14 @@ class Cell:
     """A picture with two lines above and two below.
 
     Attributes:
-        above: What is changed.
+        above: What is changed: a rank, a name, and how.
         picture: The image.
         probabilities: Of all classes; the target's is written into the picture.
         below: What follows the decision.
         is_notable: Whether what is below deserves attention.
     """
 
-    above: tuple[str, str]
+    above: tuple[str, str, str]
     picture: UInt8[Tensor, "c h w"]
     probabilities: Float[Tensor, " k"]
     below: str
@@ -67,13 +69,13 @@ def draw_image(results: Results, columns: int) -> Sheet:
     sheet.description = (
         f"Image {results.gallery.indices[0]}: the image, its reconstruction, {which} that raise "
         f"the probability of {results.target} most, each alone at the strength above it, and all "
-        f"together. In the box: probability of {results.target}. Framed: the classifier decides "
+        f"together. In the box: probability of {results.target}. Framed: classified as "
         f"{results.target}."
     )
     sheet.note(
-        sheet.height + 14,
+        sheet.height,
         f"Image {results.gallery.indices[0]} · in the box: probability of {results.target} · "
-        f"framed: decided {results.target} · points: percentage points from the reconstruction",
+        f"framed: classified as {results.target} · points: percentage points from the reconstruction",
     )
     return sheet
 
@@ -84,9 +86,9 @@ def _cells(results: Results) -> list[Cell]:
     own, base = gallery.image_probabilities[0], gallery.ladder_probabilities[0, 0]
     differs = bool(own.argmax() != base.argmax())
     cells = [
-        Cell(("image", ""), gallery.images[0], own, ""),
+        Cell(("", "", f"image {gallery.indices[0]}"), gallery.images[0], own, ""),
         Cell(
-            ("reconstruction", ""),
+            ("", "", "reconstruction"),
             gallery.ladder[0, 0],
             base,
             "decision differs" if differs else "",
@@ -98,12 +100,12 @@ def _cells(results: Results) -> list[Cell]:
     for i in order.tolist():
         attribute = results.attributes[i]
         at = f"→ {attribute.direction}, {wording.times(gallery.positions[i][-1])}"
-        above = (f"{attribute.rank}  {title(attribute)}", at)
+        above = (str(attribute.rank), title(attribute), at)
         change = points(float(alone[i, target] - base[target]))
         cells.append(Cell(above, gallery.frames[0, i, -1], alone[i], change))
     last, ranks = gallery.ladder_probabilities[0, -1], gallery.ladder_ranks
     name = wording.ranks(ranks) if results.subset is not None else f"all {len(ranks)}"
-    above = (name, f"together, {wording.times(results.strength)}")
+    above = ("", name, f"together, {wording.times(results.strength)}")
     change = points(float(last[target] - base[target]))
     return [*cells, Cell(above, gallery.ladder[0, -1], last, change)]
 
@@ -114,10 +116,13 @@ def _draw_cell(
     """Draws a cell whose picture has a side and whose words have a width."""
     (x, y), (side, width) = place, size
     target = results.class_names.index(results.target)
-    for text, color in zip(cell.above, (INK, MUTED), strict=True):
-        sheet.write(x, y, fit(text, width, NOTE_PT), NOTE_PT, color=color)
-        y += line_px(NOTE_PT)
-    y += 6
+    rank, name, how = cell.above
+    sheet.write(x, y, rank, NOTE_PT, bold=True)
+    indent = text_px(f"{rank} ", NOTE_PT, bold=True) if rank else 0
+    sheet.write(x + indent, y, fit(name, width - indent, NOTE_PT), NOTE_PT)
+    y += line_px(NOTE_PT)
+    sheet.write(x, y, fit(how, width, NOTE_PT), NOTE_PT, color=MUTED if name else INK)
+    y += line_px(NOTE_PT) + 8
     sheet.picture(x, y, side, cell.picture)
     sheet.tag(x, y, wording.percent(float(cell.probabilities[target])))
     decided = int(cell.probabilities.argmax())
@@ -141,8 +146,8 @@ def draw_ladder(results: Results, columns: int) -> Sheet:
     for row, index in enumerate(gallery.indices[:MOST_LADDERS]):
         probabilities = gallery.ladder_probabilities[row]
         flip = first_flip(probabilities, target)
-        words = f"image {index} · {_verdict(results, flip, shown)}"
-        y = sheet.write(EDGE_PX, y, fit(words, sheet.width, NOTE_PT), NOTE_PT) + 8
+        words = f"image {index}: {_verdict(results, flip, shown)}"
+        y = sheet.write(EDGE_PX, y, fit(words, sheet.width - EDGE_PX, NOTE_PT), NOTE_PT) + 8
         for step, x in enumerate(xs[:shown]):
             faded = flip is not None and step > flip
             sheet.picture(x, round(y), side, gallery.ladder[row, step], faded=faded)
@@ -153,13 +158,13 @@ def draw_ladder(results: Results, columns: int) -> Sheet:
         y = round(y) + side + ROW_GAP_PX
     sheet.description = (
         f"Attributes added one after the other, in the order of selection, at strength "
-        f"{wording.times(results.strength)}, until the classifier decides {results.target} "
+        f"{wording.times(results.strength)}, until the image is classified as {results.target} "
         f"(framed). In the box: probability of {results.target}."
     )
     sheet.note(
-        y - ROW_GAP_PX + 14,
-        f"In the box: probability of {results.target} · framed: the first picture that is decided "
-        f"{results.target} · all at strength {wording.times(results.strength)}",
+        y - ROW_GAP_PX,
+        f"In the box: probability of {results.target} · framed: the first picture that is classified "
+        f"as {results.target} · all at strength {wording.times(results.strength)}",
     )
     return sheet
 
@@ -173,7 +178,7 @@ def first_flip(probabilities: Float[Tensor, "m k"], target: int) -> int | None:
 def _ladder_heads(sheet: Sheet, results: Results, xs: Sequence[int]) -> float:
     """Writes which attribute each column adds; returns where the first ladder begins."""
     titles = {a.rank: title(a) for a in results.attributes}
-    width = (xs[1] - xs[0] if len(xs) > 1 else sheet.width) - 8
+    width = (xs[1] - xs[0] if len(xs) > 1 else sheet.width) - 20
     sheet.write(xs[0], 0, "none", NOTE_PT, bold=True)
     for x, rank in zip(xs[1:], results.gallery.ladder_ranks, strict=False):
         y = sheet.write(x, 0, f"+ {rank}", NOTE_PT, bold=True)
@@ -186,15 +191,11 @@ def _verdict(results: Results, flip: int | None, shown: int) -> str:
     """When a ladder flips the decision, in words."""
     target, steps = results.target, len(results.gallery.ladder_ranks)
     if flip is None:
-        return (
-            f"never decided {target}, with all {steps} neither"
-            if steps > 1
-            else (f"not decided {target}")
-        )
+        return f"not classified as {target}, even with {'all ' if steps > 1 else ''}{steps}"
     if flip == 0:
-        return f"its reconstruction is decided {target} already"
+        return f"its reconstruction is classified as {target} already"
     number = "1 attribute" if flip == 1 else f"{flip} attributes"
-    return f"decided {target} with {number}{'' if flip < shown else ' (not shown)'}"
+    return f"classified as {target} with {number}{'' if flip < shown else ' (not shown)'}"
 
 
 def draw_reconstructions(results: Results, columns: int) -> Sheet:
@@ -215,15 +216,15 @@ def draw_reconstructions(results: Results, columns: int) -> Sheet:
     changed = int((decisions[:, 0] != decisions[:, 1]).sum())
     agreement = results.metrics["agreement"]
     sheet.note(
-        y - ROW_GAP_PX + 8,
+        y - ROW_GAP_PX - 8,
         f"In the box: probability of the decision, which is written below · framed: the "
-        f"reconstruction is decided otherwise ({changed} of {number} shown; "
+        f"reconstruction is classified otherwise ({changed} of {number} shown; "
         f"{wording.count(agreement)} of all images agree)",
     )
     sheet.description = (
         "Images, spread evenly over the data, above their reconstructions. In the box: "
         "probability of the classifier's decision, which is written below. Framed: the "
-        f"reconstruction is decided otherwise ({changed} of {number})."
+        f"reconstruction is classified otherwise ({changed} of {number})."
     )
     return sheet
 

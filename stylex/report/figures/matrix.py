@@ -23,7 +23,7 @@ from stylex.report.results import Attribute, Results
 
 MOST_ROWS = 20  # attributes
 MOST_CLASSES = {1: 6, 2: 12}  # by columns of text
-LABEL_PX = {1: 300, 2: 440}
+LABEL_PX = {1: 300, 2: 510}
 ROW_PX, WIDEST_CELL_PX, SLANTED_PX = 50, 150, 150
 RIGHT_PX = {1: 110, 2: 125}  # room for the scale
 SCALE_PX, SCALE_GAP_PX = 20, 24
@@ -58,7 +58,7 @@ def draw_effects(results: Results, columns: int) -> Sheet:
     more = f"; the first {MOST_ROWS} of {rows} attributes" if rows > MOST_ROWS else ""
     what = "Change" if results.is_one_image else "Mean change"
     text = f"{what} of each class’s logit; {which}{measured_on(results)}{more}"
-    sheet.note(sheet.height + 14, text)
+    sheet.note(sheet.height, text)
     sheet.description = f"{text}. Rows: one attribute alone; columns: classes."
     return sheet
 
@@ -118,7 +118,7 @@ def _draw_cells(axes: Axes, effects: Float[Tensor, "a k"], limit: float, cell: i
     axes.pcolormesh(effects.numpy(), cmap=COLORS, norm=norm, edgecolors="white", linewidth=0.8)
     axes.set_ylim(rows, 0)
     axes.set_axis_off()
-    texts = [[wording.logits(value) for value in row] for row in effects.tolist()]
+    texts = [[_value(effect) for effect in row] for row in effects.tolist()]
     if max(text_px(text, NOTE_PT) for row in texts for text in row) > cell - 4:
         return
     for y, row in enumerate(texts):
@@ -133,6 +133,11 @@ def _draw_cells(axes: Axes, effects: Float[Tensor, "a k"], limit: float, cell: i
                 ha="center",
                 va="center_baseline",
             )
+
+
+def _value(effect: float) -> str:
+    """A change of a logit; what rounds to nothing has no sign."""
+    return "0.00" if abs(effect) < 0.005 else wording.logits(effect)
 
 
 def _draw_scale(axes: Axes, limit: float) -> None:

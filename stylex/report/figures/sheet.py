@@ -30,6 +30,7 @@ DECREASE, INCREASE = "#2166ac", "#b2182b"  # blue and red that colour-blind read
 LINE = 1.3  # height of a line of text, of the letters' size
 BASELINE = 1.0  # of it above the letters' feet, of their size
 HAIRLINE_PT, FRAME_PT = 0.4, 1.5
+NOTE_GAP_PX, EDGE_PX = 16, 7  # above a note; beside pictures, whose frames are outside them
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def text_px(text: str, size: float, *, bold: bool = False) -> float:
 
 
 def fit(text: str, width: float, size: float, *, bold: bool = False) -> str:
-    """A text in one line, shortened to a width with an ellipsis; what cannot be printed is left out.
+    """A text in one line, shortened to a width with “…”; what cannot be printed is a space.
 
     Args:
         text: As a user wrote it.
@@ -165,7 +166,8 @@ class Sheet:
         return self._reach(y + line_px(size))
 
     def note(self, y: float, text: str) -> float:
-        """Writes small grey lines over the whole width; returns where the next begins."""
+        """Writes small grey lines over the whole width, a gap below; returns where the next begins."""
+        y += NOTE_GAP_PX
         for line in wrap(text, self.width, NOTE_PT, 8):
             y = self.write(0, y, line, NOTE_PT, color=MUTED)
         return y
@@ -200,9 +202,9 @@ class Sheet:
     def picture(
         self, x: float, y: float, side: int, picture: Tensor, *, faded: bool = False
     ) -> None:
-        """Draws a picture [c h w] of 8-bit pixels whose side is a whole multiple of its own or less.
+        """Draws a picture [c h w] of 8-bit pixels.
 
-        Its pixels are repeated, for some viewers of PDF files smooth small pictures.
+        Those of a small picture are repeated, for some viewers of PDF files smooth them.
         """
         native = picture.shape[-1]
         shown = enlarge(picture, max(1, side // native)).permute(1, 2, 0).cpu().numpy()
@@ -214,7 +216,7 @@ class Sheet:
             extent=(x, x + side, y + side, y),
             aspect="auto",
             interpolation="none" if native <= side else "antialiased",
-            alpha=0.3 if faded else None,
+            alpha=0.2 if faded else None,
         )
         self.frame(x, y, side, RULE, HAIRLINE_PT)
         self._reach(y + side)
@@ -252,11 +254,6 @@ class Sheet:
             )
         )
         self._reach(y + side + 2 * out)
-
-    def rule(self, y: float) -> None:
-        """Draws a thin grey line over the whole width."""
-        self.page.plot((0, self.width), (y, y), color=RULE, lw=HAIRLINE_PT, zorder=1)
-        self._reach(y)
 
     def chart(self, x: float, y: float, width: float, height: float) -> Axes:
         """Axes whose plot, without its labels, fills a rectangle."""
