@@ -79,18 +79,21 @@ def _headings(
 ) -> int:
     """Writes ranks, names, directions and strengths above their columns; returns their height."""
     size = TEXT_PT if columns == 2 else NOTE_PT
+    width = step - 12
     indent = max(text_px(f"{a.rank} ", size, bold=True) for a in attributes)
-    names = [wrap(title(a), step - indent - 12, size, 2) for a in attributes]
-    height = max(map(len, names)) * line_px(size)
+    is_stacked = any(text_px(title(a), size) > width - indent for a in attributes)
+    if is_stacked:
+        indent = 0
+    names = [wrap(title(a), width - indent, size, 2) for a in attributes]
+    top = y + line_px(size) if is_stacked else y
+    below = top + max(map(len, names)) * line_px(size)
     for i, (attribute, lines) in enumerate(zip(attributes, names, strict=True)):
-        x = LEFT_PX + i * step
-        top = y + height - len(lines) * line_px(size)
-        sheet.write(x, top, str(attribute.rank), size, bold=True)
+        x, at = LEFT_PX + i * step, top
+        sheet.write(x, y, str(attribute.rank), size, bold=True)
         for line in lines:
-            top = sheet.write(x + indent, top, line, size)
-        said = fit(direction(attribute), step - 12, NOTE_PT)
-        sheet.write(x, top, said, NOTE_PT, color=MUTED)
-    return height + line_px(NOTE_PT) + 8
+            at = sheet.write(x + indent, at, line, size)
+        sheet.write(x, below, fit(direction(attribute), width, NOTE_PT), NOTE_PT, color=MUTED)
+    return below + line_px(NOTE_PT) + 8 - y
 
 
 def _pairs(sheet: Sheet, x: int, y: int, side: int, pictures: Pictures, most: int) -> None:

@@ -1,11 +1,14 @@
 """Charts of the numbers: dose and response, intervals of effects and flips."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from stylex.estimates import Estimate
 from stylex.report import wording
 from stylex.report.figures.labels import measured_on, title, with_interval
+from stylex.report.figures.rows import MOST_ROWS, left_out, write_row_name
 from stylex.report.figures.sheet import (
     DECREASE,
     MUTED,
@@ -21,16 +24,15 @@ from stylex.report.figures.sheet import (
 )
 from stylex.report.results import Attribute, Results
 
-MOST = 20  # attributes
-ACROSS = {1: 2, 2: 5}  # curves beside each other, by columns of text
-CURVE_GAP_PX, CURVE_HEIGHT_PX = 36, 190
+ACROSS = {1: 3, 2: 5}  # curves beside each other, by columns of text
+CURVE_GAP_PX, CURVE_HEIGHT_PX = 36, 200
 ROW_PX = 44  # of the intervals
-HEADER_PX = 10
+HEAD_GAP_PX = 10
 
 
 def draw_doses(results: Results, columns: int) -> Sheet:
     """A small chart per attribute: mean change of the target's logit by strength."""
-    sheet, attributes = Sheet(columns), results.attributes[:MOST]
+    sheet, attributes = Sheet(columns), results.attributes[:MOST_ROWS]
     reach = [
         limit
         for a in attributes
@@ -43,42 +45,48 @@ def draw_doses(results: Results, columns: int) -> Sheet:
     number = ACROSS[columns]
     left = pixels(24)
     width = (sheet.width - left - pixels(3) - (number - 1) * CURVE_GAP_PX) / number
-    head = line_px(TEXT_PT) + 2 * line_px(NOTE_PT) + HEADER_PX
     y = 0.0
-    for i, attribute in enumerate(attributes):
-        column = i % number
-        if i and not column:
-            y += head + CURVE_HEIGHT_PX + pixels(18)
-        x = left + column * (width + CURVE_GAP_PX)
-        _curve_head(sheet, x, y, width, attribute)
-        axes = sheet.chart(x, y + head, width, CURVE_HEIGHT_PX)
-        _draw_curve(axes, attribute, results.strength)
-        axes.set_ylim(low - pad, high + pad)
-        axes.tick_params(labelleft=not column, labelbottom=i + number >= len(attributes))
-        if not column:
-            axes.set_ylabel("change of logit")
-        if i + number >= len(attributes):
-            axes.set_xlabel("strength")
+    for start in range(0, len(attributes), number):
+        row = attributes[start : start + number]
+        top = max(
+            _curve_head(sheet, left + i * (width + CURVE_GAP_PX), y, width, attribute)
+            for i, attribute in enumerate(row)
+        )
+        for i, attribute in enumerate(row):
+            x, is_last = left + i * (width + CURVE_GAP_PX), start + i + number >= len(attributes)
+            axes = sheet.chart(x, top, width, CURVE_HEIGHT_PX)
+            _draw_curve(axes, attribute, results.strength)
+            axes.set_ylim(low - pad, high + pad)
+            axes.tick_params(labelleft=not i, labelbottom=is_last)
+            axes.set_ylabel("" if i else "change of logit")
+            axes.set_xlabel("strength" if is_last else "")
+        y = top + CURVE_HEIGHT_PX + pixels(9)
     sheet.height += pixels(19)
-    held = measured_on(results).split(" on ", 1)[1]
+    what = "Change" if results.is_one_image else "Mean change"
+    what += f" of the logit of {results.target} by strength, on {_images(results)}"
     band = "" if results.is_one_image else "; band: bootstrap 95% interval"
     dashes = f"dashed: strength of the search, {wording.times(results.strength)}"
-    what = f"Change of the logit of {results.target}" + ("" if results.is_one_image else ", mean")
-    sheet.note(sheet.height + 2, f"{what}, on {held}{band}; {dashes}{_left_out(results)}")
-    sheet.description = (
-        f"{what}, by the strength of each attribute alone, on {held}{band}; {dashes}."
-    )
+    sheet.note(sheet.height, f"{what}{band}; {dashes}{left_out(results)}")
+    sheet.description = f"{what}{band}; {dashes}. Each attribute is changed alone."
     return sheet
 
 
-def _curve_head(sheet: Sheet, x: float, y: float, width: float, attribute: Attribute) -> None:
-    """Writes an attribute's rank and name, and in words how it responds."""
+def _images(results: Results) -> str:
+    """On which images the numbers are measured."""
+    if results.is_one_image:
+        return "this image"
+    return f"{results.attributes[0].effect.num_images} images not selected on"
+
+
+def _curve_head(sheet: Sheet, x: float, y: float, width: float, attribute: Attribute) -> float:
+    """Writes an attribute's rank, name and response in words; returns where its chart begins."""
     rank = str(attribute.rank)
     sheet.write(x, y, rank, bold=True)
-    indent = text_px(f"{rank}  ", TEXT_PT, bold=True)
+    indent = text_px(f"{rank} ", TEXT_PT, bold=True)
     y = sheet.write(x + indent, y, fit(title(attribute), width - indent, TEXT_PT))
     for line in wrap(wording.response(attribute), width, NOTE_PT, 2):
         y = sheet.write(x, y, line, NOTE_PT, color=MUTED)
+    return y + HEAD_GAP_PX
 
 
 def _draw_curve(axes: Axes, attribute: Attribute, strength: float) -> None:
@@ -94,7 +102,7 @@ def _draw_curve(axes: Axes, attribute: Attribute, strength: float) -> None:
     axes.plot(xs, [0.0, *(e.value for _, e in doses)], color=DECREASE, lw=1.0, zorder=3)
     for at, effect in doses:
         if at == strength:
-            axes.plot(at, effect.value, "o", color=DECREASE, ms=2.6, zorder=4)
+            axes.plot(at, effect.value, "o", color=DECREASE, ms=2.6, zorder=4, clip_on=False)
     last = max([*xs, strength])
     axes.set_xlim(0, last * 1.02)
     axes.set_xticks(range(int(last) + 1), [f"{at}" for at in range(int(last) + 1)])
@@ -102,39 +110,34 @@ def _draw_curve(axes: Axes, attribute: Attribute, strength: float) -> None:
 
 def draw_intervals(results: Results, columns: int) -> Sheet:
     """A row per attribute: mean effect and share flipped, each with its 95 % interval."""
-    sheet, attributes = Sheet(columns), results.attributes[:MOST]
-    height, gap = len(attributes) * ROW_PX, pixels(6)
-    label_px, plot_px, value_px = (440, 440, 300) if columns == 2 else (300, 300, 0)
-    right = label_px + plot_px + gap + value_px + (0 if columns == 2 else pixels(4))
+    sheet, attributes = Sheet(columns), results.attributes[:MOST_ROWS]
+    gap, plot_px, value_px = pixels(6), *((390, 300) if columns == 2 else (310, 0))
+    left = 510 if columns == 2 else 285
+    right = left + plot_px + (value_px or pixels(6)) + gap
     for i, a in enumerate(attributes):
-        y = i * ROW_PX + (ROW_PX - line_px(TEXT_PT)) / 2
-        sheet.write(0, y, str(a.rank), bold=True)
-        indent = text_px("00  ", TEXT_PT, bold=True)
-        name = f"{title(a)} → {a.direction}" if columns == 2 else title(a)
-        sheet.write(indent, y, fit(name, label_px - indent - gap, TEXT_PT))
-        if columns == 2:
-            for x, found, is_share in (
-                (label_px + plot_px + gap, a.effect, False),
-                (right + plot_px + gap, a.flips, True),
-            ):
+        write_row_name(sheet, i * ROW_PX, ROW_PX, left - gap, a)
+        for x, found, is_share in ((left, a.effect, False), (right, a.flips, True)):
+            if columns == 2:
                 text = with_interval(found, is_share=is_share)
-                sheet.write(x, y + pixels(0.5), text, NOTE_PT, color=MUTED)
+                y = i * ROW_PX + (ROW_PX - line_px(NOTE_PT)) / 2
+                sheet.write(x + plot_px + gap, y, text, NOTE_PT, color=MUTED)
+    filled = [not _is_hollow(a) for a in attributes]
     for x, name, found in (
-        (label_px, f"mean effect on the logit of {results.target}", [a.effect for a in attributes]),
-        (right, f"decided {results.target} by it alone", [a.flips for a in attributes]),
+        (left, f"mean effect on the logit of {results.target}", [a.effect for a in attributes]),
+        (right, f"classified as {results.target} by it alone", [a.flips for a in attributes]),
     ):
-        axes = sheet.chart(x, 0, plot_px, height)
-        _draw_rows(axes, found, [not _is_hollow(a) for a in attributes])
-        axes.set_xlabel(fit(name, plot_px + (gap if columns == 1 else value_px / 2), NOTE_PT))
-    axes.set_xlim(-0.02, 1.02)
+        axes = sheet.chart(x, 0, plot_px, len(attributes) * ROW_PX)
+        _draw_rows(axes, found, filled)
+        lines = wrap(name, plot_px + value_px / 2, NOTE_PT, 2)
+        axes.set_xlabel("\n".join(lines))
+    axes.set_xlim(-0.04, 1.04)
     axes.set_xticks([0, 0.5, 1], [wording.percent(share) for share in (0, 0.5, 1)])
-    sheet.height += pixels(22)
+    sheet.height += pixels(15) + len(lines) * line_px(NOTE_PT)
     _draw_legend(sheet, attributes)
-    held = attributes[0].effect.num_images
     sheet.note(
         sheet.height,
-        f"95% intervals: of the effect by a bootstrap over images, of the share Wilson’s; n = {held} "
-        f"images not selected on, strength {wording.times(results.strength)}{_left_out(results)}",
+        "95% intervals: bootstrap over images (effect), Wilson (share); "
+        f"n = {_images(results)}, strength {wording.times(results.strength)}{left_out(results)}",
     )
     sheet.description = (
         f"Mean effect of each attribute on the logit of {results.target} and share of images whose "
@@ -163,7 +166,7 @@ def _draw_rows(axes: Axes, found: list[Estimate], filled: list[bool]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _marker(*, is_filled: bool) -> dict[str, object]:
+def _marker(*, is_filled: bool) -> dict[str, Any]:
     """How a point is drawn."""
     face = DECREASE if is_filled else "white"
     return {
@@ -174,6 +177,7 @@ def _marker(*, is_filled: bool) -> dict[str, object]:
         "mew": 0.9,
         "lw": 0,
         "zorder": 3,
+        "clip_on": False,
     }
 
 
@@ -184,16 +188,10 @@ def _draw_legend(sheet: Sheet, attributes: tuple[Attribute, ...]) -> None:
     y, x = sheet.height + pixels(1), float(pixels(3))
     for is_filled, said in (
         (True, f"more than random weights react (q ≤ {wording.SIGNIFICANT})"),
-        (False, f"no more (q > {wording.SIGNIFICANT})"),
+        (False, f"no more than they do (q > {wording.SIGNIFICANT})"),
     ):
         if any(_is_hollow(a) != is_filled for a in attributes):
             dot = Line2D([x], [y + line_px(NOTE_PT) / 2], **_marker(is_filled=is_filled))
             sheet.page.add_line(dot)
             sheet.write(x + pixels(5), y, said, NOTE_PT, color=MUTED)
             x += pixels(18) + text_px(said, NOTE_PT)
-
-
-def _left_out(results: Results) -> str:
-    """How many attributes are not shown, if some are not."""
-    number = len(results.attributes)
-    return f"; the first {MOST} of {number} attributes" if number > MOST else ""

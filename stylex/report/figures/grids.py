@@ -75,7 +75,8 @@ def draw_image(results: Results, columns: int) -> Sheet:
     sheet.note(
         sheet.height,
         f"Image {results.gallery.indices[0]} · in the box: probability of {results.target} · "
-        f"framed: classified as {results.target} · points: percentage points from the reconstruction",
+        f"framed: classified as {results.target} · points: percentage points "
+        "from the reconstruction",
     )
     return sheet
 
@@ -163,8 +164,8 @@ def draw_ladder(results: Results, columns: int) -> Sheet:
     )
     sheet.note(
         y - ROW_GAP_PX,
-        f"In the box: probability of {results.target} · framed: the first picture that is classified "
-        f"as {results.target} · all at strength {wording.times(results.strength)}",
+        f"In the box: probability of {results.target} · framed: the first picture that is "
+        f"classified as {results.target} · all at strength {wording.times(results.strength)}",
     )
     return sheet
 

@@ -7,25 +7,24 @@ from matplotlib.colors import Normalize
 from torch import Tensor
 
 from stylex.report import wording
-from stylex.report.figures.labels import measured_on, title
+from stylex.report.figures.labels import measured_on
+from stylex.report.figures.rows import MOST_ROWS, left_out, write_row_name
 from stylex.report.figures.sheet import (
     INK,
     MUTED,
     NOTE_PT,
-    TEXT_PT,
     Sheet,
     fit,
     line_px,
     text_px,
     wrap,
 )
-from stylex.report.results import Attribute, Results
+from stylex.report.results import Results
 
-MOST_ROWS = 20  # attributes
 MOST_CLASSES = {1: 6, 2: 12}  # by columns of text
-LABEL_PX = {1: 300, 2: 510}
+LABEL_PX = {1: 285, 2: 510}
 ROW_PX, WIDEST_CELL_PX, SLANTED_PX = 50, 150, 150
-RIGHT_PX = {1: 110, 2: 125}  # room for the scale
+RIGHT_PX = 140  # room for the scale
 SCALE_PX, SCALE_GAP_PX = 20, 24
 DARK = 0.55  # of the largest value; letters on darker cells are white
 COLORS = "RdBu_r"  # blue, white, red
@@ -36,13 +35,12 @@ def draw_effects(results: Results, columns: int) -> Sheet:
     sheet, attributes = Sheet(columns), results.attributes[:MOST_ROWS]
     classes = shown_classes(results, MOST_CLASSES[columns])
     left = LABEL_PX[columns]
-    cell = (sheet.width - left - RIGHT_PX[columns]) / len(classes)
+    cell = (sheet.width - left - RIGHT_PX) / len(classes)
     cell = int(min(cell, WIDEST_CELL_PX))
     top = _class_names(sheet, results, classes, left, cell)
     height = ROW_PX * len(attributes)
     for i, attribute in enumerate(attributes):
-        y = top + i * ROW_PX + (ROW_PX - line_px(TEXT_PT)) / 2
-        _attribute_name(sheet, y, left - 12, attribute, with_direction=columns == 2)
+        write_row_name(sheet, top + i * ROW_PX, ROW_PX, left - 12, attribute)
     effects = torch.tensor([a.effects for a in attributes], dtype=torch.float64)[:, classes]
     limit = float(effects.abs().max()) or 1.0
     _draw_cells(sheet.chart(left, top, cell * len(classes), height), effects, limit, cell)
@@ -50,14 +48,13 @@ def draw_effects(results: Results, columns: int) -> Sheet:
     _draw_scale(sheet.chart(right, top, SCALE_PX, height), limit)
     number = len(results.class_names)
     which = (
-        f"{len(classes)} of {number} classes: the two searched and those moved most; "
+        f"{len(classes)} of {number} classes: those searched and those moved most; "
         if len(classes) < number
         else ""
     )
-    rows = len(results.attributes)
-    more = f"; the first {MOST_ROWS} of {rows} attributes" if rows > MOST_ROWS else ""
     what = "Change" if results.is_one_image else "Mean change"
-    text = f"{what} of each class’s logit; {which}{measured_on(results)}{more}"
+    bold = "bold: target" + ("" if results.source is None else ", then source")
+    text = f"{what} of each class’s logit; {bold}; {which}{measured_on(results)}{left_out(results)}"
     sheet.note(sheet.height, text)
     sheet.description = f"{text}. Rows: one attribute alone; columns: classes."
     return sheet
@@ -92,23 +89,15 @@ def _class_names(sheet: Sheet, results: Results, classes: list[int], left: int, 
     for i, name in enumerate(names):
         x, role = left + i * cell + cell / 2, roles.get(name)
         if is_slanted:
-            text = name if role is None else f"{role}: {name}"
-            sheet.slanted(x, top - 8, fit(text, SLANTED_PX * 1.3, NOTE_PT), bold=role is not None)
+            bold = role is not None
+            text = fit(name, SLANTED_PX * 1.15, NOTE_PT, bold=bold)
+            sheet.slanted(x, top - 8, text, bold=bold)
             continue
         y = top - 4 - (len(lines[i]) + (role is not None)) * line_px(NOTE_PT)
         for line in lines[i]:
             y = sheet.write(x, y, line, NOTE_PT, bold=role is not None, align="center")
         sheet.write(x, y, role or "", NOTE_PT, color=MUTED, align="center")
     return top
-
-
-def _attribute_name(
-    sheet: Sheet, y: float, width: float, attribute: Attribute, *, with_direction: bool
-) -> None:
-    indent = text_px("00  ", TEXT_PT, bold=True)
-    sheet.write(0, y, str(attribute.rank), bold=True)
-    name = f"{title(attribute)} → {attribute.direction}" if with_direction else title(attribute)
-    sheet.write(indent, y, fit(name, width - indent, TEXT_PT))
 
 
 def _draw_cells(axes: Axes, effects: Float[Tensor, "a k"], limit: float, cell: int) -> None:

@@ -166,7 +166,7 @@ class Sheet:
         return self._reach(y + line_px(size))
 
     def note(self, y: float, text: str) -> float:
-        """Writes small grey lines over the whole width, a gap below; returns where the next begins."""
+        """Writes small grey lines over the whole width after a gap; returns their end."""
         y += NOTE_GAP_PX
         for line in wrap(text, self.width, NOTE_PT, 8):
             y = self.write(0, y, line, NOTE_PT, color=MUTED)
