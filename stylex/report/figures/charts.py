@@ -15,6 +15,7 @@ from stylex.report.figures.sheet import (
     NOTE_PT,
     RULE,
     TEXT_PT,
+    WIDTH_PX,
     Sheet,
     fit,
     line_px,
@@ -80,10 +81,10 @@ def _images(results: Results) -> str:
 
 def _curve_head(sheet: Sheet, x: float, y: float, width: float, attribute: Attribute) -> float:
     """Writes an attribute's rank, name and response in words; returns where its chart begins."""
-    rank = str(attribute.rank)
-    sheet.write(x, y, rank, bold=True)
-    indent = text_px(f"{rank} ", TEXT_PT, bold=True)
-    y = sheet.write(x + indent, y, fit(title(attribute), width - indent, TEXT_PT))
+    size = NOTE_PT if sheet.width == WIDTH_PX[1] else TEXT_PT
+    sheet.write(x, y, str(attribute.rank), size, bold=True)
+    indent = text_px(f"{attribute.rank} ", size, bold=True)
+    y = sheet.write(x + indent, y, fit(title(attribute), width - indent, size), size)
     for line in wrap(wording.response(attribute), width, NOTE_PT, 2):
         y = sheet.write(x, y, line, NOTE_PT, color=MUTED)
     return y + HEAD_GAP_PX
@@ -111,7 +112,7 @@ def _draw_curve(axes: Axes, attribute: Attribute, strength: float) -> None:
 def draw_intervals(results: Results, columns: int) -> Sheet:
     """A row per attribute: mean effect and share flipped, each with its 95 % interval."""
     sheet, attributes = Sheet(columns), results.attributes[:MOST_ROWS]
-    gap, plot_px, value_px = pixels(6), *((390, 300) if columns == 2 else (310, 0))
+    gap, plot_px, value_px = pixels(6), *((475, 300) if columns == 2 else (310, 0))
     left = 510 if columns == 2 else 285
     right = left + plot_px + (value_px or pixels(6)) + gap
     for i, a in enumerate(attributes):
@@ -186,12 +187,16 @@ def _draw_legend(sheet: Sheet, attributes: tuple[Attribute, ...]) -> None:
     if all(a.evidence.q is None for a in attributes):
         return
     y, x = sheet.height + pixels(1), float(pixels(3))
-    for is_filled, said in (
+    kinds = (
         (True, f"more than random weights react (q ≤ {wording.SIGNIFICANT})"),
         (False, f"no more than they do (q > {wording.SIGNIFICANT})"),
-    ):
+    )
+    widest = max(text_px(said, NOTE_PT) for _, said in kinds) + pixels(5)
+    for is_filled, said in kinds:
         if any(_is_hollow(a) != is_filled for a in attributes):
             dot = Line2D([x], [y + line_px(NOTE_PT) / 2], **_marker(is_filled=is_filled))
             sheet.page.add_line(dot)
             sheet.write(x + pixels(5), y, said, NOTE_PT, color=MUTED)
             x += pixels(18) + text_px(said, NOTE_PT)
+            if x + widest > sheet.width:
+                x, y = float(pixels(3)), y + line_px(NOTE_PT)

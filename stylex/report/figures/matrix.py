@@ -37,7 +37,9 @@ def draw_effects(results: Results, columns: int) -> Sheet:
     left = LABEL_PX[columns]
     cell = (sheet.width - left - RIGHT_PX) / len(classes)
     cell = int(min(cell, WIDEST_CELL_PX))
-    top = _class_names(sheet, results, classes, left, cell)
+    is_slanted = _is_wide([results.class_names[k] for k in classes], cell)
+    write = _slant_names if is_slanted else _stack_names
+    top = write(sheet, results, classes, left, cell)
     height = ROW_PX * len(attributes)
     for i, attribute in enumerate(attributes):
         write_row_name(sheet, top + i * ROW_PX, ROW_PX, left - 12, attribute)
@@ -53,8 +55,9 @@ def draw_effects(results: Results, columns: int) -> Sheet:
         else ""
     )
     what = "Change" if results.is_one_image else "Mean change"
-    bold = "bold: target" + ("" if results.source is None else ", then source")
-    text = f"{what} of each class’s logit; {bold}; {which}{measured_on(results)}{left_out(results)}"
+    bold = "bold: target" + ("; " if results.source is None else ", then source; ")
+    roles = bold if is_slanted else ""  # else they are written below the names
+    text = f"{what} of each class’s logit; {roles}{which}{measured_on(results)}{left_out(results)}"
     sheet.note(sheet.height, text)
     sheet.description = f"{text}. Rows: one attribute alone; columns: classes."
     return sheet
@@ -76,23 +79,30 @@ def shown_classes(results: Results, most: int) -> list[int]:
     return searched + sorted(others)
 
 
-def _class_names(sheet: Sheet, results: Results, classes: list[int], left: int, cell: int) -> int:
-    """Writes the names above their columns, slanted if one is too wide; returns the rows' top."""
+def _is_wide(names: list[str], cell: int) -> bool:
+    """Whether a word of a name does not fit above its column."""
+    words = [word for name in names for word in name.split()]
+    return any(text_px(word, NOTE_PT, bold=True) > cell - 6 for word in words)
+
+
+def _slant_names(sheet: Sheet, results: Results, classes: list[int], left: int, cell: int) -> int:
+    """Writes names that rise above their columns; returns the rows' top."""
+    for i, k in enumerate(classes):
+        name = results.class_names[k]
+        is_searched = name in (results.target, results.source)
+        text = fit(name, SLANTED_PX * 1.15, NOTE_PT, bold=is_searched)
+        sheet.slanted(left + (i + 0.5) * cell, SLANTED_PX - 8, text, bold=is_searched)
+    return SLANTED_PX
+
+
+def _stack_names(sheet: Sheet, results: Results, classes: list[int], left: int, cell: int) -> int:
+    """Writes names in lines above their columns, and what was searched; returns the rows' top."""
     roles = {results.target: "target", results.source: "source"}
     names = [results.class_names[k] for k in classes]
-    widest = max(
-        text_px(word, NOTE_PT, bold=True) for name in names for word in name.split() or [""]
-    )
-    is_slanted = widest > cell - 6
     lines = [wrap(name, cell - 6, NOTE_PT, 2) for name in names]
-    top = SLANTED_PX if is_slanted else (max(map(len, lines)) + 1) * line_px(NOTE_PT) + 4
+    top = (max(map(len, lines)) + 1) * line_px(NOTE_PT) + 4
     for i, name in enumerate(names):
-        x, role = left + i * cell + cell / 2, roles.get(name)
-        if is_slanted:
-            bold = role is not None
-            text = fit(name, SLANTED_PX * 1.15, NOTE_PT, bold=bold)
-            sheet.slanted(x, top - 8, text, bold=bold)
-            continue
+        x, role = left + (i + 0.5) * cell, roles.get(name)
         y = top - 4 - (len(lines[i]) + (role is not None)) * line_px(NOTE_PT)
         for line in lines[i]:
             y = sheet.write(x, y, line, NOTE_PT, bold=role is not None, align="center")
