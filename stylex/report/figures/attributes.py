@@ -6,7 +6,7 @@ Layout of the original's figure 4: Lang et al. 2021, "Explaining in Style" (arXi
 from collections.abc import Sequence
 
 from stylex.report import wording
-from stylex.report.figures.labels import direction, pair, title
+from stylex.report.figures.labels import direction, source, target, title
 from stylex.report.figures.sheet import (
     EDGE_PX,
     MUTED,
@@ -48,25 +48,25 @@ def draw_attributes(searches: Sequence[Results], columns: int) -> Sheet:
     return sheet
 
 
-def _band(sheet: Sheet, y: float, results: Results, shown: int) -> float:
-    """Draws a search's attributes, so many images of each; returns where the band ends."""
-    note = f"in the box: probability of {results.target}"
-    room = sheet.width - text_px(note, NOTE_PT) - BAND_GAP_PX
-    name = fit(pair(results), max(room, sheet.width / 2), TEXT_PT, bold=True)
-    room = sheet.width - text_px(name, TEXT_PT, bold=True) - BAND_GAP_PX
+def _band(sheet: Sheet, y: float, results: Results, columns: int) -> float:
+    """Draws a search's attributes; returns where the band ends."""
+    most = 0.3 * sheet.width  # of a class's name
+    names = (fit(name, most, TEXT_PT, bold=True) for name in (source(results), target(results)))
+    name = " → ".join(names)
     sheet.write(0, y, name, bold=True)
-    sheet.write(
-        sheet.width, y + pixels(1), fit(note, room, NOTE_PT), NOTE_PT, color=MUTED, align="right"
-    )
+    room = sheet.width - text_px(name, TEXT_PT, bold=True) - BAND_GAP_PX
+    note = fit(f"in the box: probability of {target(results)}", room, NOTE_PT)
+    sheet.write(sheet.width, y + pixels(1), note, NOTE_PT, color=MUTED, align="right")
     y += line_px(TEXT_PT) + 12
     seen = [(a, a.pictures) for a in results.attributes if a.pictures is not None][:MOST]
     if not seen:
         return sheet.note(y, "too few images show any attribute for pictures")
-    room = (sheet.width - LEFT_PX - EDGE_PX - (MOST - 1) * COLUMN_GAP_PX[shown]) / MOST
+    shown = min(columns, max(len(pictures.indices) for _, pictures in seen))
+    room = (sheet.width - LEFT_PX - EDGE_PX - (MOST - 1) * COLUMN_GAP_PX[columns]) / MOST
     side = side_px((room - (shown - 1) * GAP_PX) / shown, seen[0][1].unchanged.shape[-1])
     width = shown * side + (shown - 1) * GAP_PX
     step = (sheet.width - LEFT_PX - EDGE_PX - width) / (MOST - 1)
-    top = round(y) + _headings(sheet, round(y), [a for a, _ in seen], step, shown)
+    top = round(y) + _headings(sheet, round(y), [a for a, _ in seen], step, columns)
     for i, (_, pictures) in enumerate(seen):
         _pairs(sheet, round(LEFT_PX + i * step), top, side, pictures, shown)
     sheet.turned(0, top, side, "original")

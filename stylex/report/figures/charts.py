@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from stylex.estimates import Estimate
 from stylex.report import wording
-from stylex.report.figures.labels import measured_on, title, with_interval
+from stylex.report.figures.labels import measured_on, target, title, with_interval
 from stylex.report.figures.rows import MOST_ROWS, left_out, write_row_name
 from stylex.report.figures.sheet import (
     DECREASE,
@@ -64,7 +64,7 @@ def draw_doses(results: Results, columns: int) -> Sheet:
         y = top + CURVE_HEIGHT_PX + pixels(9)
     sheet.height += pixels(19)
     what = "Change" if results.is_one_image else "Mean change"
-    what += f" of the logit of {results.target} by strength, on {_images(results)}"
+    what += f" of the logit of {target(results)} by strength, on {_images(results)}"
     band = "" if results.is_one_image else "; band: bootstrap 95% interval"
     dashes = f"dashed: strength of the search, {wording.times(results.strength)}"
     sheet.note(sheet.height, f"{what}{band}; {dashes}{left_out(results)}")
@@ -124,8 +124,8 @@ def draw_intervals(results: Results, columns: int) -> Sheet:
                 sheet.write(x + plot_px + gap, y, text, NOTE_PT, color=MUTED)
     filled = [not _is_hollow(a) for a in attributes]
     for x, name, found in (
-        (left, f"mean effect on the logit of {results.target}", [a.effect for a in attributes]),
-        (right, f"classified as {results.target} by it alone", [a.flips for a in attributes]),
+        (left, f"mean effect on the logit of {target(results)}", [a.effect for a in attributes]),
+        (right, f"classified as {target(results)} by it alone", [a.flips for a in attributes]),
     ):
         axes = sheet.chart(x, 0, plot_px, len(attributes) * ROW_PX)
         _draw_rows(axes, found, filled)
@@ -141,8 +141,8 @@ def draw_intervals(results: Results, columns: int) -> Sheet:
         f"n = {_images(results)}, strength {wording.times(results.strength)}{left_out(results)}",
     )
     sheet.description = (
-        f"Mean effect of each attribute on the logit of {results.target} and share of images whose "
-        f"decision becomes {results.target} by it alone, {measured_on(results)}, with 95% "
+        f"Mean effect of each attribute on the logit of {target(results)} and share of images whose "
+        f"decision becomes {target(results)} by it alone, {measured_on(results)}, with 95% "
         "intervals (bootstrap over images; Wilson). Hollow: no more than classifiers of random "
         "weights react (q > 0.05)."
     )

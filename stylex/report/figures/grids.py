@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from stylex.report import wording
-from stylex.report.figures.labels import points, title
+from stylex.report.figures.labels import points, short, target, title
 from stylex.report.figures.sheet import (
     EDGE_PX,
     INCREASE,
@@ -29,6 +29,7 @@ ACROSS = {1: 4, 2: 8}  # pictures beside each other, by columns of text
 MOST_ALONE = 5  # attributes of one image
 MOST_LADDERS = 4
 STEPS = {1: 4, 2: 10}  # of a ladder that fit, by columns of text
+LEAST_ACROSS = 7  # pictures have this size even if a ladder is shorter
 MOST_IMAGES = {1: 8, 2: 16}  # with their reconstructions
 
 
@@ -58,7 +59,7 @@ def draw_image(results: Results, columns: int) -> Sheet:
     """
     sheet, cells = Sheet(columns), _cells(results)
     side, xs = _across(EDGE_PX, sheet.width, ACROSS[columns], cells[0].picture.shape[-1])
-    width = xs[1] - xs[0] - 8
+    width = xs[1] - xs[0] - 12
     y = 0
     for i, cell in enumerate(cells):
         if i and i % len(xs) == 0:
@@ -68,14 +69,14 @@ def draw_image(results: Results, columns: int) -> Sheet:
     which = f"the {num_alone} attributes" if num_alone < len(results.attributes) else "attributes"
     sheet.description = (
         f"Image {results.gallery.indices[0]}: the image, its reconstruction, {which} that raise "
-        f"the probability of {results.target} most, each alone at the strength above it, and all "
-        f"together. In the box: probability of {results.target}. Framed: classified as "
-        f"{results.target}."
+        f"the probability of {target(results)} most, each alone at the strength above it, and all "
+        f"together. In the box: probability of {target(results)}. Framed: classified as "
+        f"{target(results)}."
     )
     sheet.note(
         sheet.height,
-        f"Image {results.gallery.indices[0]} · in the box: probability of {results.target} · "
-        f"framed: classified as {results.target} · points: percentage points "
+        f"Image {results.gallery.indices[0]} · in the box: probability of {target(results)} · "
+        f"framed: classified as {target(results)} · points: percentage points "
         "from the reconstruction",
     )
     return sheet
@@ -83,7 +84,7 @@ def draw_image(results: Results, columns: int) -> Sheet:
 
 def _cells(results: Results) -> list[Cell]:
     """The image, its reconstruction, its strongest attributes and all together."""
-    gallery, target = results.gallery, results.class_names.index(results.target)
+    gallery, aim = results.gallery, results.class_names.index(results.target)
     own, base = gallery.image_probabilities[0], gallery.ladder_probabilities[0, 0]
     differs = bool(own.argmax() != base.argmax())
     cells = [
@@ -97,17 +98,17 @@ def _cells(results: Results) -> list[Cell]:
         ),
     ]
     alone = gallery.probabilities[0, :, -1]  # [a k]
-    order = alone[:, target].sort(descending=True, stable=True).indices[:MOST_ALONE]
+    order = alone[:, aim].sort(descending=True, stable=True).indices[:MOST_ALONE]
     for i in order.tolist():
         attribute = results.attributes[i]
         at = f"→ {attribute.direction}, {wording.times(gallery.positions[i][-1])}"
         above = (str(attribute.rank), title(attribute), at)
-        change = points(float(alone[i, target] - base[target]))
+        change = points(float(alone[i, aim] - base[aim]))
         cells.append(Cell(above, gallery.frames[0, i, -1], alone[i], change))
     last, ranks = gallery.ladder_probabilities[0, -1], gallery.ladder_ranks
     name = wording.ranks(ranks) if results.subset is not None else f"all {len(ranks)}"
     above = ("", name, f"together, {wording.times(results.strength)}")
-    change = points(float(last[target] - base[target]))
+    change = points(float(last[aim] - base[aim]))
     return [*cells, Cell(above, gallery.ladder[0, -1], last, change)]
 
 
@@ -116,7 +117,8 @@ def _draw_cell(
 ) -> None:
     """Draws a cell whose picture has a side and whose words have a width."""
     (x, y), (side, width) = place, size
-    target = results.class_names.index(results.target)
+    width = min(width, sheet.width - x)
+    aim = results.class_names.index(results.target)
     rank, name, how = cell.above
     sheet.write(x, y, rank, NOTE_PT, bold=True)
     indent = text_px(f"{rank} ", NOTE_PT, bold=True) if rank else 0
@@ -125,13 +127,13 @@ def _draw_cell(
     sheet.write(x, y, fit(how, width, NOTE_PT), NOTE_PT, color=MUTED if name else INK)
     y += line_px(NOTE_PT) + 8
     sheet.picture(x, y, side, cell.picture)
-    sheet.tag(x, y, wording.percent(float(cell.probabilities[target])))
+    sheet.tag(x, y, wording.percent(float(cell.probabilities[aim])))
     decided = int(cell.probabilities.argmax())
-    if decided == target:
+    if decided == aim:
         sheet.frame(x, y, side, INCREASE)
     y += side + 8
     chance = wording.percent(float(cell.probabilities[decided]))
-    decision = _decision(results.class_names[decided], chance, width)
+    decision = _decision(short(results.class_names[decided]), chance, width)
     below = sheet.write(x, y, decision, NOTE_PT)
     color = INCREASE if cell.is_notable else MUTED
     sheet.write(x, below, cell.below, NOTE_PT, color=color, bold=cell.is_notable)
@@ -140,32 +142,33 @@ def _draw_cell(
 def draw_ladder(results: Results, columns: int) -> Sheet:
     """Up to four images of the gallery with none, one, two ... attributes changed together."""
     sheet, gallery = Sheet(columns), results.gallery
-    target = results.class_names.index(results.target)
+    aim = results.class_names.index(results.target)
     shown = min(STEPS[columns] + 1, gallery.ladder.shape[1])
-    side, xs = _across(EDGE_PX, sheet.width, STEPS[columns] + 1, gallery.ladder.shape[-1])
+    number = min(STEPS[columns] + 1, max(shown, LEAST_ACROSS))
+    side, xs = _across(EDGE_PX, sheet.width, number, gallery.ladder.shape[-1])
     y = _ladder_heads(sheet, results, xs[:shown])
     for row, index in enumerate(gallery.indices[:MOST_LADDERS]):
         probabilities = gallery.ladder_probabilities[row]
-        flip = first_flip(probabilities, target)
+        flip = first_flip(probabilities, aim)
         words = f"image {index}: {_verdict(results, flip, shown)}"
         y = sheet.write(EDGE_PX, y, fit(words, sheet.width - EDGE_PX, NOTE_PT), NOTE_PT) + 8
         for step, x in enumerate(xs[:shown]):
             faded = flip is not None and step > flip
             sheet.picture(x, round(y), side, gallery.ladder[row, step], faded=faded)
-            said = wording.percent(float(probabilities[step, target]))
+            said = wording.percent(float(probabilities[step, aim]))
             sheet.tag(x, round(y), said, faded=faded)
             if step == flip:
                 sheet.frame(x, round(y), side, INCREASE)
         y = round(y) + side + ROW_GAP_PX
     sheet.description = (
         f"Attributes added one after the other, in the order of selection, at strength "
-        f"{wording.times(results.strength)}, until the image is classified as {results.target} "
-        f"(framed). In the box: probability of {results.target}."
+        f"{wording.times(results.strength)}, until the image is classified as {target(results)} "
+        f"(framed). In the box: probability of {target(results)}."
     )
     sheet.note(
         y - ROW_GAP_PX,
-        f"In the box: probability of {results.target} · framed: the first picture that is "
-        f"classified as {results.target} · all at strength {wording.times(results.strength)}",
+        f"In the box: probability of {target(results)} · framed: the first picture that is "
+        f"classified as {target(results)} · all at strength {wording.times(results.strength)}",
     )
     return sheet
 
@@ -190,13 +193,15 @@ def _ladder_heads(sheet: Sheet, results: Results, xs: Sequence[int]) -> float:
 
 def _verdict(results: Results, flip: int | None, shown: int) -> str:
     """When a ladder flips the decision, in words."""
-    target, steps = results.target, len(results.gallery.ladder_ranks)
+    steps = len(results.gallery.ladder_ranks)
     if flip is None:
-        return f"not classified as {target}, even with {'all ' if steps > 1 else ''}{steps}"
+        return (
+            f"not classified as {target(results)}, even with {'all ' if steps > 1 else ''}{steps}"
+        )
     if flip == 0:
-        return f"its reconstruction is classified as {target} already"
+        return f"its reconstruction is classified as {target(results)} already"
     number = "1 attribute" if flip == 1 else f"{flip} attributes"
-    return f"classified as {target} with {number}{'' if flip < shown else ' (not shown)'}"
+    return f"classified as {target(results)} with {number}{'' if flip < shown else ' (not shown)'}"
 
 
 def draw_reconstructions(results: Results, columns: int) -> Sheet:
@@ -209,7 +214,7 @@ def draw_reconstructions(results: Results, columns: int) -> Sheet:
     y = EDGE_PX
     for start in range(0, number, len(xs)):
         for x, i in zip(xs, rows[start : start + len(xs)], strict=False):
-            _draw_reconstruction(sheet, (x, y), (side, xs[1] - xs[0] - 8), results, i)
+            _draw_reconstruction(sheet, (x, y), (side, xs[1] - xs[0] - 12), results, i)
         sheet.turned(0, y, side, "image")
         sheet.turned(0, y + side + GAP_PX, side, "reconstruction")
         y = sheet.height + ROW_GAP_PX
@@ -235,6 +240,7 @@ def _draw_reconstruction(
 ) -> None:
     """Draws an image, its reconstruction and their decisions."""
     (x, y), (side, width), found = place, size, results.reconstructions
+    width = min(width, sheet.width - x)
     decided = found.probabilities[i].argmax(dim=1).tolist()
     names = [results.class_names[k] for k in decided]
     for j, picture in enumerate((found.images[i], found.reconstructions[i])):

@@ -7,7 +7,7 @@ from stylex.estimates import Estimate
 from stylex.report import wording
 from stylex.report.results import Attribute, Results
 
-MOST_LETTERS = 40  # of a class in a file's name
+MOST_LETTERS = 40  # of a class in a sentence or a file's name
 
 
 def title(attribute: Attribute) -> str:
@@ -21,9 +21,20 @@ def direction(attribute: Attribute) -> str:
     return f"→ {attribute.direction}{at}"
 
 
-def pair(results: Results) -> str:
-    """From which class to which."""
-    return f"{results.source or 'any other class'} → {results.target}"
+def short(name: str) -> str:
+    """A class's name for a sentence: in one line, shortened with “…” if it is very long."""
+    name = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1].rstrip()}…"
+
+
+def target(results: Results) -> str:
+    """The class moved to."""
+    return short(results.target)
+
+
+def source(results: Results) -> str:
+    """The class moved from, or what stands for all others."""
+    return "any other class" if results.source is None else short(results.source)
 
 
 def points(change: float) -> str:

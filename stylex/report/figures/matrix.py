@@ -82,7 +82,7 @@ def shown_classes(results: Results, most: int) -> list[int]:
 def _is_wide(names: list[str], cell: int) -> bool:
     """Whether a word of a name does not fit above its column."""
     words = [word for name in names for word in name.split()]
-    return any(text_px(word, NOTE_PT, bold=True) > cell - 6 for word in words)
+    return any(text_px(word, NOTE_PT, bold=True) > cell - 10 for word in words)
 
 
 def _slant_names(sheet: Sheet, results: Results, classes: list[int], left: int, cell: int) -> int:
@@ -99,7 +99,7 @@ def _stack_names(sheet: Sheet, results: Results, classes: list[int], left: int, 
     """Writes names in lines above their columns, and what was searched; returns the rows' top."""
     roles = {results.target: "target", results.source: "source"}
     names = [results.class_names[k] for k in classes]
-    lines = [wrap(name, cell - 6, NOTE_PT, 2) for name in names]
+    lines = [wrap(name, cell - 24, NOTE_PT, 2) for name in names]
     top = (max(map(len, lines)) + 1) * line_px(NOTE_PT) + 4
     for i, name in enumerate(names):
         x, role = left + (i + 0.5) * cell, roles.get(name)

@@ -22,7 +22,7 @@ def write_row_name(
     is_narrow = sheet.width == WIDTH_PX[1]
     size = NOTE_PT if is_narrow else TEXT_PT
     y += (height - line_px(size)) / 2
-    indent = text_px("00 ", size, bold=True)
+    indent = text_px("000", size, bold=True)
     sheet.write(0, y, str(attribute.rank), size, bold=True)
     name = title(attribute) if is_narrow else f"{title(attribute)} → {attribute.direction}"
     sheet.write(indent, y, fit(name, width - indent, size), size)
