@@ -88,7 +88,7 @@ def _headings(
     top = y + line_px(size) if is_stacked else y
     below = top + max(map(len, names)) * line_px(size)
     for i, (attribute, lines) in enumerate(zip(attributes, names, strict=True)):
-        x, at = LEFT_PX + i * step, top
+        x, at = LEFT_PX + i * step, float(top)
         sheet.write(x, y, str(attribute.rank), size, bold=True)
         for line in lines:
             at = sheet.write(x + indent, at, line, size)

@@ -4,6 +4,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from stylex.estimates import Estimate
 from stylex.report import wording
@@ -92,21 +93,22 @@ def _curve_head(sheet: Sheet, x: float, y: float, width: float, attribute: Attri
 
 def _draw_curve(axes: Axes, attribute: Attribute, strength: float) -> None:
     """Draws one dose-response curve from strength 0, where nothing changes."""
-    doses = [(at, e) for at, e in attribute.evidence.doses if e.value is not None]
-    xs = [0.0, *(at for at, _ in doses)]
+    doses = [(at, e.value, e.interval) for at, e in attribute.evidence.doses if e.value is not None]
+    xs = [0.0, *(at for at, _, _ in doses)]
     axes.axhline(0, color=RULE, lw=0.5, zorder=1)
     axes.axvline(strength, color=MUTED, lw=0.6, dashes=(3, 2), zorder=1)
-    limits = [(0.0, 0.0), *(e.interval for _, e in doses if e.interval is not None)]
+    limits = [(0.0, 0.0), *(i for _, _, i in doses if i is not None)]
     if len(limits) == len(xs):
         low, high = zip(*limits, strict=True)
         axes.fill_between(xs, low, high, color=DECREASE, alpha=0.22, lw=0, zorder=2)
-    axes.plot(xs, [0.0, *(e.value for _, e in doses)], color=DECREASE, lw=1.0, zorder=3)
-    for at, effect in doses:
+    axes.plot(xs, [0.0, *(value for _, value, _ in doses)], color=DECREASE, lw=1.0, zorder=3)
+    for at, value, _ in doses:
         if at == strength:
-            axes.plot(at, effect.value, "o", color=DECREASE, ms=2.6, zorder=4, clip_on=False)
+            axes.plot(at, value, "o", color=DECREASE, ms=2.6, zorder=4, clip_on=False)
     last = max([*xs, strength])
     axes.set_xlim(0, last * 1.02)
-    axes.set_xticks(range(int(last) + 1), [f"{at}" for at in range(int(last) + 1)])
+    axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter("{x:g}")
 
 
 def draw_intervals(results: Results, columns: int) -> Sheet:
@@ -123,12 +125,12 @@ def draw_intervals(results: Results, columns: int) -> Sheet:
                 y = i * ROW_PX + (ROW_PX - line_px(NOTE_PT)) / 2
                 sheet.write(x + plot_px + gap, y, text, NOTE_PT, color=MUTED)
     filled = [not _is_hollow(a) for a in attributes]
-    for x, name, found in (
+    for x, name, estimates in (
         (left, f"mean effect on the logit of {target(results)}", [a.effect for a in attributes]),
         (right, f"classified as {target(results)} by it alone", [a.flips for a in attributes]),
     ):
         axes = sheet.chart(x, 0, plot_px, len(attributes) * ROW_PX)
-        _draw_rows(axes, found, filled)
+        _draw_rows(axes, estimates, filled)
         lines = wrap(name, plot_px + value_px / 2, NOTE_PT, 2)
         axes.set_xlabel("\n".join(lines))
     axes.set_xlim(-0.04, 1.04)
@@ -141,8 +143,8 @@ def draw_intervals(results: Results, columns: int) -> Sheet:
         f"n = {_images(results)}, strength {wording.times(results.strength)}{left_out(results)}",
     )
     sheet.description = (
-        f"Mean effect of each attribute on the logit of {target(results)} and share of images whose "
-        f"decision becomes {target(results)} by it alone, {measured_on(results)}, with 95% "
+        f"Mean effect of each attribute on the logit of {target(results)} and share of images "
+        f"whose decision becomes {target(results)} by it alone, {measured_on(results)}, with 95% "
         "intervals (bootstrap over images; Wilson). Hollow: no more than classifiers of random "
         "weights react (q > 0.05)."
     )

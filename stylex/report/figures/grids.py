@@ -247,7 +247,7 @@ def _draw_reconstruction(
         top = y + j * (side + GAP_PX)
         sheet.picture(x, top, side, picture)
         sheet.tag(x, top, wording.percent(float(found.probabilities[i, j, decided[j]])))
-    below = top + side + 10
+    below = top + side + 10.0
     if decided[0] == decided[1]:
         sheet.write(x, below, fit(names[0], width, NOTE_PT), NOTE_PT)
         return

@@ -103,7 +103,7 @@ def _stack_names(sheet: Sheet, results: Results, classes: list[int], left: int, 
     top = (max(map(len, lines)) + 1) * line_px(NOTE_PT) + 4
     for i, name in enumerate(names):
         x, role = left + (i + 0.5) * cell, roles.get(name)
-        y = top - 4 - (len(lines[i]) + (role is not None)) * line_px(NOTE_PT)
+        y = top - 4.0 - (len(lines[i]) + (role is not None)) * line_px(NOTE_PT)
         for line in lines[i]:
             y = sheet.write(x, y, line, NOTE_PT, bold=role is not None, align="center")
         sheet.write(x, y, role or "", NOTE_PT, color=MUTED, align="center")

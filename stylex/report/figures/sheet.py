@@ -53,11 +53,16 @@ def style() -> Iterator[None]:
                 "axes.linewidth": 0.5,
                 "axes.spines.right": False,
                 "axes.spines.top": False,
-                **{f"{axis}tick.color": INK for axis in "xy"},
-                **{f"{axis}tick.labelsize": NOTE_PT for axis in "xy"},
-                **{f"{axis}tick.major.size": 2 for axis in "xy"},
-                **{f"{axis}tick.major.pad": 2 for axis in "xy"},
-                **{f"{axis}tick.major.width": 0.5 for axis in "xy"},
+                "xtick.color": INK,
+                "ytick.color": INK,
+                "xtick.labelsize": NOTE_PT,
+                "ytick.labelsize": NOTE_PT,
+                "xtick.major.size": 2,
+                "ytick.major.size": 2,
+                "xtick.major.pad": 2,
+                "ytick.major.pad": 2,
+                "xtick.major.width": 0.5,
+                "ytick.major.width": 0.5,
             }
         )
         yield
@@ -102,7 +107,8 @@ def fit(text: str, width: float, size: float, *, bold: bool = False) -> str:
 
 def wrap(text: str, width: float, size: float, most: int) -> list[str]:
     """A text in lines of a width, at most so many; the last is shortened if more is left."""
-    lines, words = [], text.split()
+    words = text.split()
+    lines: list[str] = []
     while words and len(lines) < most - 1:
         taken = 1
         while taken < len(words) and text_px(" ".join(words[: taken + 1]), size) <= width:
