@@ -75,7 +75,7 @@ def _band(sheet: Sheet, y: float, results: Results, columns: int) -> float:
 
 
 def _headings(
-    sheet: Sheet, y: float, attributes: Sequence[Attribute], step: float, columns: int
+    sheet: Sheet, y: int, attributes: Sequence[Attribute], step: float, columns: int
 ) -> int:
     """Writes ranks, names, directions and strengths above their columns; returns their height."""
     size = TEXT_PT if columns == 2 else NOTE_PT

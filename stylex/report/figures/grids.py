@@ -186,7 +186,7 @@ def _ladder_heads(sheet: Sheet, results: Results, xs: Sequence[int]) -> float:
     sheet.write(xs[0], 0, "none", NOTE_PT, bold=True)
     for x, rank in zip(xs[1:], results.gallery.ladder_ranks, strict=False):
         y = sheet.write(x, 0, f"+ {rank}", NOTE_PT, bold=True)
-        for line in wrap(titles[rank], width, NOTE_PT, 2):
+        for line in wrap(titles[rank], min(width, sheet.width - x), NOTE_PT, 2):
             y = sheet.write(x, y, line, NOTE_PT, color=MUTED)
     return sheet.height + 14
 

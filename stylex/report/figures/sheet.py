@@ -213,12 +213,9 @@ class Sheet:
         Those of a small picture are repeated, for some viewers of PDF files smooth them.
         """
         native = picture.shape[-1]
-        shown = enlarge(picture, max(1, side // native)).permute(1, 2, 0).cpu().numpy()
+        colored = picture.expand(3, -1, -1)  # a grey colour map would round some values
         self.page.imshow(
-            shown[:, :, 0] if shown.shape[2] == 1 else shown,
-            cmap="gray",
-            vmin=0,
-            vmax=255,
+            enlarge(colored, max(1, side // native)).permute(1, 2, 0).cpu().numpy(),
             extent=(x, x + side, y + side, y),
             aspect="auto",
             interpolation="none" if native <= side else "antialiased",
