@@ -122,7 +122,7 @@ def test_a_figure_describes_itself_and_leaves_matplotlib_as_it_was(
 
 def attributes_png(results: Results, folder: Path) -> np.ndarray:
     """The pixels of the first figure at two columns."""
-    path = write_figures(folder, [results], ["png"], 2, lambda items, _: list(items)[:1])[0]
+    path = write_figures(folder, [results], ["png"], 2, lambda items, _: items[:1])[0]
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
 
@@ -138,6 +138,17 @@ def test_pixels_of_pictures_are_exact_but_below_the_probability(
     for image in (*pictures.unchanged[:2], *pictures.changed[:2]):
         block = enlarge(image, 7).expand(3, -1, -1).permute(1, 2, 0).numpy()
         assert len(find(page, block[28:])) == 1  # below the box with the number
+
+
+def test_pictures_larger_than_printed_are_the_same_whatever_else_is_written(
+    write_folder: WriteFolder, tmp_path: Path
+) -> None:
+    results = read_results(write_folder(size_px=512, num_attributes=1, unshown=()))
+    (alone,) = write_figures(tmp_path / "a", [results], ["png"], 1, lambda items, _: items[:1])
+    _, second = write_figures(
+        tmp_path / "b", [results], ["pdf", "png"], 1, lambda items, _: items[:1]
+    )
+    assert alone.read_bytes() == second.read_bytes()
 
 
 def test_a_column_shows_the_given_name(write_folder: WriteFolder, tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ class Sheet:
         self.width = WIDTH_PX[columns]
         self.height = 1
         self.description = ""
+        self._resampled: list[AxesImage] = []
         self._charts: list[tuple[Axes, tuple[float, float, float, float]]] = []
         self.figure = Figure(figsize=(self.width / PX_PER_INCH, 1), dpi=PX_PER_INCH)
         FigureCanvasAgg(self.figure)
@@ -214,13 +215,15 @@ class Sheet:
         """
         native = picture.shape[-1]
         colored = picture.expand(3, -1, -1)  # a grey colour map would round some values
-        self.page.imshow(
+        drawn = self.page.imshow(
             enlarge(colored, max(1, side // native)).permute(1, 2, 0).cpu().numpy(),
             extent=(x, x + side, y + side, y),
             aspect="auto",
-            interpolation="none" if native <= side else "antialiased",
+            interpolation="none",
             alpha=0.2 if faded else None,
         )
+        if side % native:
+            self._resampled.append(drawn)
         self.frame(x, y, side, RULE, HAIRLINE_PT)
         self._reach(y + side)
 
@@ -273,9 +276,8 @@ class Sheet:
         for axes, (x, y, w, h) in self._charts:
             axes.set_position((x / width, 1 - (y + h) / height, w / width, h / height))
         is_pdf = path.suffix == ".pdf"
-        for image in self.figure.findobj(AxesImage):
-            if is_pdf:
-                image.set_interpolation("none")  # all pixels are kept
+        for drawn in self._resampled:
+            drawn.set_interpolation("none" if is_pdf else "antialiased")  # a PDF keeps all pixels
         facts = (
             {"CreationDate": None, "Subject": self.description}
             if is_pdf
