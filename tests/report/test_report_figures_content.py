@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from PIL import Image
 
+from stylex.imaging import enlarge
 from stylex.report import wording
 from stylex.report.figures.attributes import draw_attributes
 from stylex.report.figures.charts import draw_doses, draw_intervals
@@ -255,6 +258,19 @@ def test_hostile_names_are_text_inside_the_page(
         assert drawn.y0 > -0.01, page.description
         assert drawn.x1 < width + 0.01, page.description
         assert drawn.y1 < height + 0.01, page.description
+
+
+@pytest.mark.parametrize("below", range(20))
+def test_pixels_are_exact_at_any_height_of_the_page(tmp_path: Path, below: int) -> None:
+    picture = torch.arange(192, dtype=torch.uint8).reshape(3, 8, 8)
+    sheet = Sheet(1)
+    sheet.picture(10, 5, 80, picture)
+    sheet.height = 100 + below
+    sheet.save(tmp_path / "page.png")
+    with Image.open(tmp_path / "page.png") as page:
+        assert page.height >= sheet.height
+        found = np.asarray(page.convert("RGB"))[5:85, 10:90]
+    assert (found == enlarge(picture, 10).permute(1, 2, 0).numpy()).all()
 
 
 def test_a_text_is_shortened_to_its_width_and_no_further() -> None:
