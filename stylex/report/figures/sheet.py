@@ -271,8 +271,6 @@ class Sheet:
     def save(self, path: Path) -> None:
         """Writes the page as the kind of file that the path's ending says, without a date."""
         width, height = self.width, self.height
-        while int(height / PX_PER_INCH * PX_PER_INCH) < height:
-            height += 1  # matplotlib would lose a row, and squeeze all pictures
         self.figure.set_size_inches(width / PX_PER_INCH, height / PX_PER_INCH)
         self.page.set_ylim(height, 0)
         for axes, (x, y, w, h) in self._charts:
