@@ -140,6 +140,8 @@ def response(attribute: Attribute) -> str:
     if evidence.monotone:
         return "rises with strength"
     strength, _ = max(evidence.doses, key=lambda dose: dose[1].value or 0.0)
+    if strength == max(at for at, _ in evidence.doses):
+        return f"rises unevenly, strongest at {times(strength)}"
     return f"strongest at {times(strength)}, weaker beyond"
 
 

@@ -1,0 +1,93 @@
+"""All figures for papers, from what searches of one model left."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stylex.errors import InputError
+from stylex.report.figures.attributes import draw_attributes
+from stylex.report.figures.charts import draw_doses, draw_intervals
+from stylex.report.figures.grids import draw_image, draw_ladder, draw_reconstructions
+from stylex.report.figures.labels import file_name
+from stylex.report.figures.matrix import draw_effects
+from stylex.report.figures.sheet import WIDTH_PX, Sheet, style
+from stylex.report.results import Results
+
+FORMATS = ("png", "pdf")
+Draw = Callable[[int], Sheet]
+
+
+def write_figures(
+    folder: Path,
+    searches: Sequence[Results],
+    formats: Sequence[str],
+    columns: int,
+    progress: Callable[[Iterable[Any], str], Iterable[Any]],
+) -> list[Path]:
+    """Writes figures/NAME.FORMAT, each as wide as one or two columns of text.
+
+    Args:
+        folder: Where `figures` is made.
+        searches: Of one model, such as from a class to another and back; at least one.
+        formats: `png` (300 dots per inch), `pdf` (with its fonts) or both.
+        columns: 1 (3.3 in) or 2 (6.9 in), which fit common templates of papers.
+        progress: Wraps the loop over the figures.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: If a format or the number of columns is another, or models differ.
+    """
+    _check(searches, formats, columns)
+    written = []
+    for name, draw in progress(list(_figures(searches)), "figures"):
+        with style():
+            sheet = draw(columns)
+            for ending in formats:
+                written.append(folder / "figures" / f"{name}.{ending}")
+                sheet.save(written[-1])
+    return written
+
+
+def _check(searches: Sequence[Results], formats: Sequence[str], columns: int) -> None:
+    if columns not in WIDTH_PX:
+        raise InputError(
+            f"columns of figures must be 1 (3.3 in) or 2 (6.9 in), got {columns}; give one of them"
+        )
+    for ending in formats:
+        if ending not in FORMATS:
+            raise InputError(
+                f"formats of figures must be among {', '.join(FORMATS)}, got '{ending}'; give "
+                "one or both"
+            )
+    models = {(r.provenance["checkpoint"], r.provenance["classifier"]) for r in searches}
+    if len(models) != 1:
+        raise InputError(
+            f"figures must show searches of one model and classifier, got {len(models)}; draw "
+            "each model's searches in their own folder"
+        )
+
+
+def _figures(searches: Sequence[Results]) -> Iterator[tuple[str, Draw]]:
+    """Names of all figures, and what draws them."""
+    yield "attributes", partial(draw_attributes, searches)
+    taken: list[str] = []
+    for results in searches:
+        pair = file_name(results)
+        taken.append(pair)
+        repeat = f"-{taken.count(pair)}" if taken.count(pair) > 1 else ""
+        suffix = f"-{pair}{repeat}" if len(searches) > 1 else ""
+        named = {
+            f"image-{results.gallery.indices[0]}": draw_image,
+            "effects": draw_effects,
+            "dose-response": draw_doses,
+            "intervals": draw_intervals,
+            "ladder": draw_ladder,
+            "reconstructions": draw_reconstructions,
+        }
+        if results.is_one_image:
+            del named["intervals"]  # there is nothing to average over
+        for name, draw in named.items():
+            yield f"{name}{suffix}", partial(draw, results)
