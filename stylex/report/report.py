@@ -12,7 +12,7 @@ from stylex.progress import Progress
 from stylex.report import wording
 from stylex.report.animation import Film, Style, flicker, sweep
 from stylex.report.film import check_ending, write_film
-from stylex.report.figures.labels import file_name
+from stylex.report.figures.labels import file_names
 from stylex.report.figures.paper import check_formats, write_figures
 from stylex.report.page import write_page
 from stylex.report.results import Results, read_results
@@ -69,8 +69,8 @@ def write_report(
     searches = [read_results(folder) for folder in folders]
     _check(folders, searches, rendering)
     style, written = rendering.style, []
-    for results in searches:
-        prefix = "" if len(searches) == 1 else f"{file_name(results)}-"
+    for results, pair in zip(searches, file_names(searches), strict=True):
+        prefix = f"{pair}-" if pair else ""
         films = list(_films(results, style, sweeps=rendering.sweep))
         for name, draw in progress(films, "animations"):
             film = draw()

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from stylex.estimates import Estimate
 from stylex.report import wording
@@ -64,6 +65,15 @@ def file_name(results: Results) -> str:
     """From which class to which, in letters that are safe in a file's name everywhere."""
     names = (results.source or "others", results.target)
     return "-to-".join(_safe(name) or "class" for name in names)
+
+
+def file_names(searches: Sequence[Results]) -> list[str]:
+    """A part of file names for each search, all different; one search alone needs none."""
+    if len(searches) == 1:
+        return [""]
+    pairs = [file_name(results) for results in searches]
+    repeats = [pairs[:i].count(pair) for i, pair in enumerate(pairs)]
+    return [f"{pair}-{n + 1}" if n else pair for pair, n in zip(pairs, repeats, strict=True)]
 
 
 def _safe(name: str) -> str:

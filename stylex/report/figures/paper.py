@@ -9,7 +9,7 @@ from stylex.errors import InputError
 from stylex.report.figures.attributes import draw_attributes
 from stylex.report.figures.charts import draw_doses, draw_intervals
 from stylex.report.figures.grids import draw_image, draw_ladder, draw_reconstructions
-from stylex.report.figures.labels import file_name
+from stylex.report.figures.labels import file_names
 from stylex.report.figures.matrix import draw_effects
 from stylex.report.figures.sheet import WIDTH_PX, Sheet, style
 from stylex.report.results import Results
@@ -38,9 +38,9 @@ def write_figures(
         The files written.
 
     Raises:
-        InputError: If a format or the number of columns is another, or models differ.
+        InputError: If a format or the number of columns is another.
     """
-    _check(searches, formats, columns)
+    check_formats(formats, columns)
     written = []
     for name, draw in progress(list(_figures(searches)), "figures"):
         with style():
@@ -51,7 +51,8 @@ def write_figures(
     return written
 
 
-def _check(searches: Sequence[Results], formats: Sequence[str], columns: int) -> None:
+def check_formats(formats: Sequence[str], columns: int) -> None:
+    """Refuses formats and widths that figures cannot have; see `write_figures`."""
     if columns not in WIDTH_PX:
         raise InputError(
             f"columns of figures must be 1 (3.3 in) or 2 (6.9 in), got {columns}; give one of them"
@@ -62,23 +63,13 @@ def _check(searches: Sequence[Results], formats: Sequence[str], columns: int) ->
                 f"formats of figures must be among {', '.join(FORMATS)}, got '{ending}'; give "
                 "one or both"
             )
-    models = {(r.provenance["checkpoint"], r.provenance["classifier"]) for r in searches}
-    if len(models) != 1:
-        raise InputError(
-            f"figures must show searches of one model and classifier, got {len(models)}; draw "
-            "each model's searches in their own folder"
-        )
 
 
 def _figures(searches: Sequence[Results]) -> Iterator[tuple[str, Draw]]:
     """Names of all figures, and what draws them."""
     yield "attributes", partial(draw_attributes, searches)
-    taken: list[str] = []
-    for results in searches:
-        pair = file_name(results)
-        taken.append(pair)
-        repeat = f"-{taken.count(pair)}" if taken.count(pair) > 1 else ""
-        suffix = f"-{pair}{repeat}" if len(searches) > 1 else ""
+    for results, pair in zip(searches, file_names(searches), strict=True):
+        suffix = f"-{pair}" if pair else ""
         named = {
             f"image-{results.gallery.indices[0]}": draw_image,
             "effects": draw_effects,
