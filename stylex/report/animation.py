@@ -1,112 +1,171 @@
-"""Two-frame GIFs that flicker between original and changed images.
+"""Animations of one edit: a flicker between two states, and a sweep through all between extremes.
 
-Six hundred milliseconds a frame, images side by side, each with the target's probability in its top
-left corner, as the official notebook shows them (google/explaining-in-style). Grey levels are
-exact. Both frames of colour images share one palette of 256 colours, so that what does not change
-does not flicker; the figures hold the exact colours.
+In every frame an image is untouched but for the white box in its top left corner with the target's
+probability, as in the paper's own animations; everything else that is drawn stands around it.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from PIL import Image, ImageDraw
 
-from stylex.artifacts import replacing
-from stylex.imaging import Picture
-from stylex.report.canvas import (
-    INK,
-    MUTED,
-    PAPER,
-    line_height,
-    probability_tag,
-    tag,
-    text_width,
-    to_pillow,
-    wrap,
-    write_lines,
-)
-from stylex.report.results import Pictures
+from stylex.errors import InputError
+from stylex.report.canvas import INK, MUTED, PAPER, line_height, paint, text_width, write
+from stylex.report.pictures import Pictures, Sweep
+from stylex.report.stage import Stage, Words, build_stage
 
-FRAME_MS = 600
-IMAGE_PX, ONE_IMAGE_PX = 160, 320  # smaller images are enlarged up to this by a whole factor
-LEAST_WIDTH_PX = 480  # so that a caption has room over a single image
-MARGIN_PX, GAP_PX = 10, 4
+LEAST_MS, MOST_MS = 600, 1000  # of a flicker's frame
+STEP_MS, PAUSE_MS = 60, 500  # of a sweep's frame; at its ends and at rest
+ORIGINAL, MODIFIED = "ORIGINAL", "MODIFIED"
+KNOB_EMS = 22  # longest knob, in sizes of the text
 
 
-def write_animation(path: Path, pictures: Pictures, target: str, caption: str) -> None:
-    """Writes the GIF; its caption is also its comment.
+@dataclass(frozen=True)
+class Style:
+    """How animations look.
+
+    Attributes:
+        layout: All images in one `row`, or as `square` as can be: 2x2 of four.
+        inset: Whether to magnify the region of each image that changes most.
+        frame_ms: How long a flicker shows each state, in milliseconds: 600 to 1000.
+
+    Raises:
+        InputError: If `frame_ms` is outside.
+    """
+
+    layout: Literal["row", "square"]
+    inset: bool
+    frame_ms: int
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("row", "square"):
+            raise InputError(f"report.layout must be row or square, got '{self.layout}'")
+        if not LEAST_MS <= self.frame_ms <= MOST_MS:
+            raise InputError(
+                f"report.frame_ms must be from {LEAST_MS} to {MOST_MS} milliseconds, got "
+                f"{self.frame_ms}"
+            )
+
+
+@dataclass(frozen=True)
+class Film:
+    """Frames of one size, to be repeated for ever.
+
+    Attributes:
+        frames: Grey or RGB, the first to the last.
+        durations_ms: How long each is shown, in milliseconds.
+        caption: What it shows, in words.
+    """
+
+    frames: tuple[Image.Image, ...]
+    durations_ms: tuple[int, ...]
+    caption: str
+
+
+def flicker(pictures: Pictures, move: str, caption: str, target: str, style: Style) -> Film:
+    """Two frames, ORIGINAL and MODIFIED.
 
     Args:
-        path: The file.
         pictures: Originals, changed images and probabilities.
+        move: From which class to which, such as `Pullover → Coat`.
+        caption: What was changed and how far, or what people call it.
         target: Class that the probabilities are of.
-        caption: What was changed and how far.
+        style: How it looks.
     """
-    frames = [
-        draw_frame(list(pictures.unchanged), pictures.before, target, caption, is_changed=False),
-        draw_frame(list(pictures.changed), pictures.after, target, caption, is_changed=True),
-    ]
-    if frames[0].mode == "RGB":
-        frames = _share_palette(frames)
-    with replacing(path) as temporary:
-        frames[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=frames[1:],
-            duration=[FRAME_MS, FRAME_MS],
-            loop=0,
-            optimize=False,
-            comment=caption.encode(),
-        )
+    frames = torch.stack((pictures.unchanged, pictures.changed), dim=1)
+    stage = build_stage(
+        frames,
+        0,
+        Words(move, caption, target),
+        1.0,
+        is_square=style.layout == "square",
+        has_inset=style.inset,
+    )
+    made = []
+    for i, (word, shares) in enumerate(
+        ((ORIGINAL, pictures.before), (MODIFIED, pictures.after)),
+    ):
+        frame = stage.frame(list(frames[:, i]), shares)
+        _write_state(frame, stage, word)
+        made.append(frame)
+    return Film(tuple(made), (style.frame_ms,) * 2, f"{move} · {caption}")
 
 
-def draw_frame(
-    images: Sequence[Picture],
-    probabilities: Sequence[float],
-    target: str,
-    caption: str,
-    *,
-    is_changed: bool,
-) -> Image.Image:
-    """Draws one frame; a GIF's two differ in images, probabilities and the word at the top left.
+def sweep(
+    swept: Sweep, target_index: int, move: str, caption: str, target: str, style: Style
+) -> Film:
+    """A knob turned from one extreme to the other and back; the ends are not doubled.
 
     Args:
-        images: The images, side by side.
-        probabilities: The target's, one per image.
+        swept: Images at every position of the knob, and probabilities of all classes.
+        target_index: Class that the probabilities shown are of.
+        move: From which class to which, such as `Pullover → Coat`.
+        caption: What was changed and how far, or what people call it.
         target: The class's name.
-        caption: What was changed and how far.
-        is_changed: Whether these are the changed images.
+        style: How it looks; `frame_ms` is a flicker's.
     """
-    aim = max(images[0].shape[-1], ONE_IMAGE_PX if len(images) == 1 else IMAGE_PX)
-    tiles = [to_pillow(image, aim) for image in images]
-    side = tiles[0].width
-    inner = max(LEAST_WIDTH_PX, len(tiles) * (side + GAP_PX) - GAP_PX)
-    size = max(15, inner // 62)
-    word_width = text_width("ORIGINAL", size) + size
-    indent = MARGIN_PX + word_width + size // 2
-    lines = wrap(caption, size, inner + MARGIN_PX - indent)
-    legend = wrap(f"Number in the corner: probability of {target}", size - 2, inner)
-    top = (
-        MARGIN_PX + len(lines) * line_height(size) + len(legend) * line_height(size - 2) + size // 2
+    stage = build_stage(
+        swept.frames,
+        swept.rest,
+        Words(move, caption, target),
+        1.6,
+        is_square=style.layout == "square",
+        has_inset=style.inset,
     )
-    frame = Image.new(tiles[0].mode, (inner + 2 * MARGIN_PX, top + side + MARGIN_PX), PAPER)
+    shares = swept.probabilities[:, :, target_index].t().tolist()
+    there = []
+    for i, position in enumerate(swept.positions):
+        frame = stage.frame(list(swept.frames[:, i]), shares[i])
+        _draw_knob(frame, stage, swept.positions, position)
+        there.append(frame)
+    last = len(there) - 1
+    order = [*range(last + 1), *range(last - 1, 0, -1)]
+    durations = [PAUSE_MS if i in (0, swept.rest, last) else STEP_MS for i in order]
+    return Film(tuple(there[i] for i in order), tuple(durations), f"{move} · {caption}")
+
+
+def _write_state(frame: Image.Image, stage: Stage, word: str) -> None:
+    """Writes a word: dark on light for the original, light on dark for what was modified."""
+    x, y, _ = stage.state
+    size = stage.text_px
+    width = max(text_width(w, size, bold=True) for w in (ORIGINAL, MODIFIED)) + size
     draw = ImageDraw.Draw(frame)
-    word, ink, ground = ("CHANGED", PAPER, INK) if is_changed else ("ORIGINAL", INK, "#dddddd")
-    tag(draw, (MARGIN_PX, MARGIN_PX), word, size, ink, ground, word_width)
-    y = write_lines(draw, (indent, MARGIN_PX), lines, size)
-    write_lines(draw, (MARGIN_PX, y + size // 4), legend, size - 2, MUTED)
-    for i, (tile, probability) in enumerate(zip(tiles, probabilities, strict=True)):
-        place = (MARGIN_PX + i * (side + GAP_PX), top)
-        frame.paste(tile, place)
-        probability_tag(draw, place, probability, side)
-    return frame
+    ink, ground = (PAPER, INK) if word == MODIFIED else (INK, PAPER)
+    box = (x, y, x + width - 1, y + line_height(size) - 1)
+    draw.rectangle(box, fill=ground, outline=INK)
+    left = x + (width - text_width(word, size, bold=True)) // 2
+    write(draw, (left, y), word, size, ink, bold=True)
 
 
-def _share_palette(frames: list[Image.Image]) -> list[Image.Image]:
-    width, height = frames[0].size
-    both = Image.new("RGB", (width, 2 * height))
-    for i, frame in enumerate(frames):
-        both.paste(frame, (0, i * height))
-    both = both.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
-    return [both.crop((0, i * height, width, (i + 1) * height)) for i in range(2)]
+def _draw_knob(
+    frame: Image.Image, stage: Stage, positions: Sequence[float], position: float
+) -> None:
+    """Draws a line with ticks at whole positions and a dot where the knob is."""
+    x, y, room = stage.state
+    size = stage.text_px
+    small, radius = round(size * 0.8), size * 0.42
+    low, high = positions[0], max(positions[-1], positions[0] + 1e-6)
+    start, length = x + size, min(room, KNOB_EMS * size) - 2 * size
+    middle = size * 0.5
+    draw = ImageDraw.Draw(frame)
+
+    def across(at: float) -> float:
+        return start + length * (at - low) / (high - low)
+
+    for tick in range(-round(-low), int(high) + 1):
+        at, label = round(across(tick)), f"{tick:+d}".replace("-", "−") if tick else "0"
+        draw.line((at, y + size // 5, at, y + size - size // 5), MUTED)
+        width = text_width(label, small)
+        write(draw, (at - width // 2, y + size), label, small, MUTED)
+    track = round(y + middle)
+    draw.line((start, track, start + length, track), MUTED, width=max(1, size // 10))
+    box = (x - size, y - size, x + room + size, y + 2 * size)
+
+    def dot(draw: ImageDraw.ImageDraw, fine: int) -> None:
+        centre, level = (across(position) + 0.5 - box[0]) * fine, (middle + 0.5 + size) * fine
+        reach = radius * fine
+        draw.ellipse((centre - reach, level - reach, centre + reach, level + reach), fill=255)
+
+    paint(frame, box, INK, dot)

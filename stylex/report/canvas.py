@@ -1,11 +1,13 @@
-"""Drawing with Pillow: legible text on any machine, boxes, and images enlarged without smoothing.
+"""Drawing with Pillow: legible text on any machine, boxes, smooth shapes, images enlarged unsmoothed.
 
-Pillow's own font needs no file but has ASCII letters only; another text is written in the first
-system font that has all its characters, and without accents when there is none.
+Text is written in DejaVu Sans, which comes with matplotlib; what it lacks (Chinese, Japanese,
+Korean) in the first font of the system that has all its characters.
 """
 
-import unicodedata
-from functools import cache
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,14 +16,20 @@ from stylex.report.wording import percent
 
 INK, MUTED, RULE, PAPER = "#1a1a1a", "#666666", "#c8c8c8", "#ffffff"
 SYSTEM_FONTS = (
-    "DejaVuSans.ttf",
-    "NotoSans-Regular.ttf",
     "NotoSansCJK-Regular.ttc",
+    "NotoSansCJKsc-Regular.otf",
+    "DroidSansFallbackFull.ttf",
+    "wqy-zenhei.ttc",
+    "PingFang.ttc",
+    "Hiragino Sans GB.ttc",
+    "msyh.ttc",
+    "YuGothM.ttc",
+    "malgun.ttf",
+    "NotoSans-Regular.ttf",
     "Arial Unicode.ttf",
-    "arial.ttf",
 )
-PLAIN = str.maketrans({"×": "x", "−": "-", "–": "-"})  # which Pillow's own font lacks
-ARROW = "→"  # drawn, not written
+LONGEST_TEXT = 1000  # letters; what is longer is cut before it is measured
+FINE = 4  # shapes are drawn this many times larger and reduced, for smooth edges
 
 
 def to_pillow(picture: Picture, side_px: int) -> Image.Image:
@@ -40,11 +48,9 @@ def to_pillow(picture: Picture, side_px: int) -> Image.Image:
     return made.reduce(side // side_px) if side >= 2 * side_px else made
 
 
-def text_width(text: str, size_px: int) -> int:
+def text_width(text: str, size_px: int, *, bold: bool = False) -> int:
     """Width of a line of text in pixels, rounded up."""
-    font, text = _font_for(text, size_px)
-    pieces = text.split(ARROW)
-    return round(sum(font.getlength(p) for p in pieces) + (len(pieces) - 1) * size_px + 0.5)
+    return round(_font_for(text, size_px, bold).getlength(text) + 0.5)
 
 
 def line_height(size_px: int) -> int:
@@ -53,26 +59,27 @@ def line_height(size_px: int) -> int:
 
 
 def write(
-    draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size_px: int, ink: str = INK
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    size_px: int,
+    ink: str = INK,
+    *,
+    bold: bool = False,
 ) -> None:
     """Writes one line.
 
     Args:
         draw: Where to write.
         place: Left end and top of the line.
-        text: Any text; `→` becomes an arrow.
+        text: Any text without line breaks.
         size_px: Size of the font.
         ink: Its colour.
+        bold: Whether its letters are.
     """
-    font, text = _font_for(text, size_px)
-    x, top = float(place[0]), place[1]
-    baseline = top + round(size_px * 1.05)
-    for i, piece in enumerate(text.split(ARROW)):
-        if i:
-            draw.bitmap((round(x), baseline - size_px), _arrow(size_px), ink)
-            x += size_px
-        draw.text((x, baseline), piece, ink, font, anchor="ls")
-        x += font.getlength(piece)
+    baseline = place[1] + round(size_px * 1.05)
+    font = _font_for(text, size_px, bold)
+    draw.text((place[0], baseline), text, ink, font, anchor="ls")
 
 
 def write_lines(
@@ -81,25 +88,49 @@ def write_lines(
     lines: list[str],
     size_px: int,
     ink: str = INK,
+    *,
+    bold: bool = False,
 ) -> int:
     """Writes lines below each other and gives the y below the last one."""
     x, y = place
     for line in lines:
-        write(draw, (x, y), line, size_px, ink)
+        write(draw, (x, y), line, size_px, ink, bold=bold)
         y += line_height(size_px)
     return y
 
 
-def wrap(text: str, size_px: int, width_px: int) -> list[str]:
-    """Breaks a caption into lines: at its dots, else between words; a word too long is cut."""
+def wrap(
+    text: str, size_px: int, width_px: int, *, bold: bool = False, most: int | None = None
+) -> list[str]:
+    """Breaks a caption into lines: at its dots, else between words, else inside a word.
+
+    Args:
+        text: Any text; what cannot be printed is left out.
+        size_px: Size of the font.
+        width_px: Widest line.
+        bold: Whether the letters are.
+        most: Lines at most, the last of which then ends in `...`; none allows any number.
+    """
+    text = "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
     lines: list[str] = []
     for part in text.split(" · "):
         joined = f"{lines[-1]} · {part}" if lines else part
-        if lines and text_width(joined, size_px) <= width_px:
+        if lines and text_width(joined, size_px, bold=bold) <= width_px:
             lines[-1] = joined
         else:
-            lines += _wrap_words(part, size_px, width_px)
+            lines += _wrap_words(part, size_px, width_px, bold)
+    if most is not None and len(lines) > most:
+        last = cut(f"{lines[most - 1]} {lines[most]}", size_px, width_px, bold=bold)
+        return [*lines[: most - 1], last]
     return lines
+
+
+def cut(text: str, size_px: int, width_px: int, *, bold: bool = False) -> str:
+    """Shortens a text that is too long for its place, and shows that it did."""
+    if text_width(text, size_px, bold=bold) <= width_px:
+        return text
+    room = width_px - text_width("...", size_px, bold=bold)
+    return f"{text[: _fitting(text, size_px, room, bold)].rstrip()}..."
 
 
 def tag(
@@ -131,15 +162,10 @@ def tag(
     return x + width
 
 
-def _wrap_words(text: str, size_px: int, width_px: int) -> list[str]:
-    lines: list[str] = []
-    for word in text.split():
-        joined = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(joined, size_px) <= width_px:
-            lines[-1] = joined
-        else:
-            lines.append(cut(word, size_px, width_px))
-    return lines
+def probability_box(side_px: int) -> tuple[int, int]:
+    """Width and height of the box of `probability_tag` on an image of this side, in pixels."""
+    size = max(12, side_px // 10)
+    return text_width(">99%", size) + 2 * round(size * 0.3), line_height(size)
 
 
 def probability_tag(
@@ -153,63 +179,87 @@ def probability_tag(
         probability: What to write.
         side_px: Side of the image, which the text's size follows.
     """
-    size = max(12, side_px // 10)
-    tag(draw, place, percent(probability), size, width_px=text_width(">99%", size) + size // 2)
+    size, text = max(12, side_px // 10), percent(probability)
+    (x, y), (width, height) = place, probability_box(side_px)
+    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=PAPER)
+    right = x + width - round(size * 0.3)  # so that digits change and the sign of per cent stays
+    write(draw, (right - text_width(text, size), y), text, size, "#000000")
 
 
-def cut(text: str, size_px: int, width_px: int) -> str:
-    """Shortens a text that is too long for its place, and shows that it did."""
-    if text_width(text, size_px) <= width_px:
-        return text
-    while text and text_width(f"{text}...", size_px) > width_px:
-        text = text[:-1]
-    return f"{text}..."
+def paint(
+    picture: Image.Image,
+    box: tuple[int, int, int, int],
+    ink: str,
+    shape: Callable[[ImageDraw.ImageDraw, int], None],
+) -> None:
+    """Paints a shape with smooth edges.
+
+    Args:
+        picture: Where to paint.
+        box: Left, top, right and bottom of the part that the shape lies in.
+        ink: Its colour.
+        shape: Draws it with fill 255, in coordinates of the part times the given factor.
+    """
+    mask = Image.new("L", ((box[2] - box[0]) * FINE, (box[3] - box[1]) * FINE))
+    shape(ImageDraw.Draw(mask), FINE)
+    picture.paste(ink, box, mask.reduce(FINE))
 
 
-def _font_for(text: str, size_px: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """A font that has all characters, and the text as it is to be written in it."""
-    own = _font(None, size_px)
-    assert own is not None
-    text = text.translate(PLAIN)
-    needed = "".join(set(text) - {ARROW, " "})
-    for name in (None, *SYSTEM_FONTS) if _lacks(own, needed) else (None,):
+def _wrap_words(text: str, size_px: int, width_px: int, bold: bool) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(joined, size_px, bold=bold) <= width_px:
+            lines[-1] = joined
+            continue
+        while word:
+            end = max(1, _fitting(word, size_px, width_px, bold))
+            lines.append(word[:end])
+            word = word[end:]
+    return lines
+
+
+def _fitting(text: str, size_px: int, width_px: int, bold: bool) -> int:
+    """How many of the first letters fit."""
+    return bisect_right(
+        range(1, len(text) + 1),
+        width_px,
+        key=lambda end: text_width(text[:end], size_px, bold=bold),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _font_for(text: str, size_px: int, bold: bool) -> ImageFont.FreeTypeFont:
+    """The first font that has all characters, or else DejaVu Sans, which shows boxes for them."""
+    own = _font(_shipped_font(bold), size_px)
+    assert own is not None, "matplotlib was installed without its fonts"
+    if not _lacks(own, text):
+        return own
+    for name in SYSTEM_FONTS:
         font = _font(name, size_px)
-        if font is not None and not _lacks(font, needed):
-            return font, text
-    parts = unicodedata.normalize("NFKD", text)
-    return own, "".join(c for c in parts if not unicodedata.combining(c))
+        if font is not None and not _lacks(font, text):
+            return font
+    return own
 
 
-def _lacks(font: ImageFont.FreeTypeFont, characters: str) -> bool:
-    if characters.isascii():
+def _lacks(font: ImageFont.FreeTypeFont, text: str) -> bool:
+    if text.isascii():
         return False
     box = bytes(font.getmask("\uffff"))  # no character: every font shows its box for a missing one
-    return any(bytes(font.getmask(c)) == box for c in characters if not c.isascii())
+    return any(bytes(font.getmask(c)) == box for c in set(text) if not c.isascii())
 
 
 @cache
-def _font(name: str | None, size_px: int) -> ImageFont.FreeTypeFont | None:
-    if name is None:
-        font = ImageFont.load_default(size_px)
-        assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
-        return font
+def _shipped_font(bold: bool) -> str:
+    import matplotlib
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name)
+
+
+@cache
+def _font(name: str, size_px: int) -> ImageFont.FreeTypeFont | None:
     try:
         return ImageFont.truetype(name, size_px)
     except OSError:
         return None
-
-
-@cache
-def _arrow(size_px: int) -> Image.Image:
-    """A smooth arrow in a square of the font's size, standing at the height of small letters."""
-    scale = 8
-    side, stroke = size_px * scale, size_px * scale / 12
-    mask = Image.new("L", (side, side))
-    draw = ImageDraw.Draw(mask)
-    y, tip = side * 0.68, side * 0.88
-    draw.rectangle((side * 0.14, y - stroke / 2, tip - stroke, y + stroke / 2), fill=255)
-    draw.polygon(
-        ((tip, y), (tip - side * 0.3, y - side * 0.19), (tip - side * 0.3, y + side * 0.19)),
-        fill=255,
-    )
-    return mask.reduce(scale)
