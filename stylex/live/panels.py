@@ -154,6 +154,11 @@ def knob_name(attribute: Attribute) -> str:
     return f"#{attribute.rank} · {attribute.name} → {attribute.direction}"
 
 
+def move(found: Explanation) -> str:
+    """From which class to which."""
+    return f"{found.source} → {found.target}"
+
+
 def caption(found: Explanation, positions: Sequence[float]) -> str:
     """Which knobs are turned how far; the caption of an animation."""
     edits = [
@@ -163,8 +168,7 @@ def caption(found: Explanation, positions: Sequence[float]) -> str:
         for attribute, position in zip(found.attributes, positions, strict=True)
         if abs(position) > NOTHING_MOVED
     ]
-    moved = f"own image · {found.source} → {found.target}"
-    return " · ".join([moved, *edits])
+    return " · ".join(["own image", *edits])
 
 
 def compared(subject: Subject, edited: View, target: int) -> Pictures:

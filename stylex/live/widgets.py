@@ -14,12 +14,14 @@ from stylex.errors import InputError
 from stylex.live import panels
 from stylex.live.uploads import ENDINGS, Limits, read_upload
 from stylex.progress import Progress
-from stylex.report.animation import write_animation
+from stylex.report.animation import Style, flicker
+from stylex.report.codec import write_film
 from stylex.search.exploration import FARTHEST, FARTHEST_BACK, Exploration, Subject, View
 from stylex.search.results import Explanation
 
 KEPT_S = 3600  # files of the page are removed after this time
 STEP = 0.05  # of a knob
+STYLE = Style("row", inset=False, frame_ms=800)  # of the animation to download
 FONTS = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")  # none comes from the network
 CLICK = "() => document.querySelector('#sx-file').click()"
 Changes = dict[Any, Any]  # widget → what it becomes
@@ -219,7 +221,8 @@ class Page:
         edited, target = self._edited(visit, positions), visit.found.target
         pictures = panels.compared(visit.subject, edited, self.names.index(target))
         path = Path(tempfile.mkdtemp(dir=self.folder)) / "stylex-edit.gif"
-        write_animation(path, pictures, target, panels.caption(visit.found, positions))
+        move, caption = panels.move(visit.found), panels.caption(visit.found, positions)
+        write_film(path, flicker(pictures, move, caption, target, STYLE))
         return str(path)
 
     def _edited(self, visit: Visit, positions: tuple[float, ...]) -> View:

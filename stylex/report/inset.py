@@ -16,7 +16,6 @@ from stylex.report.canvas import (
     FINE,
     INK,
     MUTED,
-    PAPER,
     RULE,
     line_height,
     text_width,

@@ -11,7 +11,7 @@ from stylex.errors import InputError
 from stylex.progress import Progress
 from stylex.report import wording
 from stylex.report.animation import Film, Style, flicker, sweep
-from stylex.report.film import check_ending, write_film
+from stylex.report.codec import check_format, write_film
 from stylex.report.figures.labels import file_names
 from stylex.report.figures.paper import check_formats, write_figures
 from stylex.report.page import write_page
@@ -85,8 +85,8 @@ def write_report(
 def _check(folders: Sequence[Path], searches: Sequence[Results], rendering: Rendering) -> None:
     """Refuses what cannot be drawn, before anything is written."""
     check_formats(rendering.figures, rendering.columns)
-    for ending in rendering.format:
-        check_ending(ending)
+    for name in rendering.format:
+        check_format(name)
     asked: list[str] = []
     for folder, results in zip(folders, searches, strict=True):
         made_by, first = (r.provenance["model"] for r in (results, searches[0]))

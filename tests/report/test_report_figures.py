@@ -159,3 +159,12 @@ def test_a_column_shows_the_given_name(write_folder: WriteFolder, tmp_path: Path
     named = attributes_png(read_results(folder), tmp_path / "b")
     assert unnamed.shape == named.shape
     assert (unnamed != named).any()
+
+
+def test_what_cannot_be_drawn_is_refused(write_folder: WriteFolder, tmp_path: Path) -> None:
+    results = read_results(write_folder(num_attributes=1, unshown=()))
+    with pytest.raises(InputError, match="columns of figures must be 1 .* or 2 .*, got 3"):
+        write_figures(tmp_path, [results], ["png"], 3, quiet)
+    with pytest.raises(InputError, match="formats of figures must be among png, pdf, got 'svg'"):
+        write_figures(tmp_path, [results], ["png", "svg"], 1, quiet)
+    assert not (tmp_path / "figures").exists()
