@@ -23,7 +23,7 @@ from stylex.search.results import Settings
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
-DOORS = ("train", "search", "evaluation", "live")
+DOORS = ("train", "search", "report", "evaluation", "live")
 NETWORK = "classifier.network=stylex.classifier.backbones:SmallCNN"
 WIDTHS = "{channels: 3, num_classes: null, width: 4, dropout: 0.0}"
 SLURM = "needs pip install '.[slurm]'"
@@ -31,6 +31,7 @@ NEEDED = {  # what a user must give with an option
     "data/folder.yaml": ["data.root=nowhere", "data.resolution=32"],
     "classifier/module.yaml": [NETWORK, f"+classifier.arguments={WIDTHS}"],
     "classifier/torchscript.yaml": ["classifier.network=network.pt"],
+    "report.yaml": ["folders=[results]"],
 }
 
 
@@ -57,9 +58,9 @@ def _from_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_file_composes_and_leaves_nothing_missing(file: Path) -> None:
     group = file.parent.as_posix()
     if group == ".":
-        config = composed(file.stem)
+        config = composed(file.stem, *NEEDED.get(str(file), []))
     else:
-        door = "search" if group in ("search", "launcher") else "train"
+        door = "search" if group in ("search", "launcher", "report") else "train"
         if file.stem == "slurm":
             pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason=SLURM)
         config = composed(door, f"{group}={file.stem}", *NEEDED.get(str(file), []))

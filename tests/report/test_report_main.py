@@ -134,7 +134,6 @@ def test_two_searches_of_one_model_share_a_page_and_a_figure(
         (["{folder}", "figures=svg"], "got 'svg'"),
         (["{folder}", "columns=3"], "columns of figures must be 1 (3.3 in) or 2 (6.9 in), got 3"),
         (["{folder}", "frame_ms=100"], "must be from 600 to 1000 milliseconds, got 100"),
-        (["{folder}", "layout=round"], "layout must be row or square, got 'round'"),
         (["{folder}", "{other}"], "searches on one page must be of one model"),
         (["{folder}", "{folder}"], "ask different questions, got Pullover → Coat twice"),
         (["{folder}", "formt=gif"], "got 'formt'; the nearest one is 'format'"),
