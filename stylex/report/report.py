@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from stylex.report import wording
-from stylex.report.animation import write_animation
+from stylex.report.animation import Style, flicker
+from stylex.report.codec import write_film
 from stylex.report.figure import Row, write_overview, write_strip
 from stylex.report.page import write_page
 from stylex.report.results import read_results
@@ -24,15 +25,16 @@ def write_report(folder: Path, progress: Callable[[Iterable[Any], str], Iterable
         InputError: If one of these files is missing or broken.
     """
     results = read_results(folder)
+    style, move = Style("row", inset=False, frame_ms=600), wording.move(results)
     written = set()
     for attribute in progress(results.attributes, "pictures"):
         if attribute.pictures is not None:
             name = f"{attribute.rank:02d}"
             caption = wording.attribute_caption(results, attribute)
             finding = wording.attribute_finding(results, attribute)
-            write_animation(
-                folder / "animations" / f"{name}.gif", attribute.pictures, results.target, caption
-            )
+            edit = f"{wording.edit(attribute)} · strength {wording.drawn_at(attribute)}"
+            film = flicker(attribute.pictures, move, edit, results.target, style)
+            write_film(folder / "animations" / f"{name}.gif", film)
             write_strip(
                 folder / "figures" / f"{name}.png",
                 attribute.pictures,
@@ -43,9 +45,9 @@ def write_report(folder: Path, progress: Callable[[Iterable[Any], str], Iterable
             written |= {f"{name}.gif", f"{name}.png"}
     if results.together is not None:
         caption, finding = wording.together_caption(results), wording.together_finding(results)
-        write_animation(
-            folder / "animations" / "together.gif", results.together, results.target, caption
-        )
+        edit = f"{wording.together(results)} · strength {wording.times(results.strength)}"
+        film = flicker(results.together, move, edit, results.target, style)
+        write_film(folder / "animations" / "together.gif", film)
         write_strip(
             folder / "figures" / "together.png", results.together, results.target, caption, finding
         )
