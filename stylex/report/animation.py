@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from stylex.errors import InputError
-from stylex.report.canvas import INK, MUTED, PAPER, line_height, paint, text_width, write
+from stylex.report.canvas import INK, MUTED, PAPER, line_height, paint, printable, text_width, write
 from stylex.report.pictures import Pictures, Sweep
 from stylex.report.stage import Stage, Words, build_stage
 
@@ -40,6 +40,7 @@ class Style:
     frame_ms: int
 
     def __post_init__(self) -> None:
+        """Checks both."""
         if self.layout not in ("row", "square"):
             raise InputError(f"report.layout must be row or square, got '{self.layout}'")
         if not LEAST_MS <= self.frame_ms <= MOST_MS:
@@ -84,13 +85,12 @@ def flicker(pictures: Pictures, move: str, caption: str, target: str, style: Sty
         has_inset=style.inset,
     )
     made = []
-    for i, (word, shares) in enumerate(
-        ((ORIGINAL, pictures.before), (MODIFIED, pictures.after)),
-    ):
+    states = ((ORIGINAL, pictures.before), (MODIFIED, pictures.after))
+    for i, (word, shares) in enumerate(states):
         frame = stage.frame(list(frames[:, i]), shares)
         _write_state(frame, stage, word)
         made.append(frame)
-    return Film(tuple(made), (style.frame_ms,) * 2, f"{move} · {caption}")
+    return Film(tuple(made), (style.frame_ms,) * 2, printable(f"{move} · {caption}"))
 
 
 def sweep(
@@ -123,7 +123,7 @@ def sweep(
     last = len(there) - 1
     order = [*range(last + 1), *range(last - 1, 0, -1)]
     durations = [PAUSE_MS if i in (0, swept.rest, last) else STEP_MS for i in order]
-    return Film(tuple(there[i] for i in order), tuple(durations), f"{move} · {caption}")
+    return Film(tuple(there[i] for i in order), tuple(durations), printable(f"{move} · {caption}"))
 
 
 def _write_state(frame: Image.Image, stage: Stage, word: str) -> None:

@@ -1,4 +1,4 @@
-"""Drawing with Pillow: legible text on any machine, boxes, smooth shapes, images enlarged unsmoothed.
+"""Drawing with Pillow: text legible on any machine, boxes, smooth shapes, images enlarged exactly.
 
 Text is written in DejaVu Sans, which comes with matplotlib; what it lacks (Chinese, Japanese,
 Korean) in the first font of the system that has all its characters.
@@ -46,6 +46,11 @@ def to_pillow(picture: Picture, side_px: int) -> Image.Image:
     array = enlarge(picture, max(1, side_px // side)).permute(1, 2, 0).contiguous().numpy()
     made = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
     return made.reduce(side // side_px) if side >= 2 * side_px else made
+
+
+def printable(text: str) -> str:
+    """The text with spaces for line breaks and for whatever else cannot be seen."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def text_width(text: str, size_px: int, *, bold: bool = False) -> int:
@@ -111,7 +116,7 @@ def wrap(
         bold: Whether the letters are.
         most: Lines at most, the last of which then ends in `...`; none allows any number.
     """
-    text = "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
+    text = printable(text[:LONGEST_TEXT])
     lines: list[str] = []
     for part in text.split(" · "):
         joined = f"{lines[-1]} · {part}" if lines else part
@@ -164,8 +169,8 @@ def tag(
 
 def probability_box(side_px: int) -> tuple[int, int]:
     """Width and height of the box of `probability_tag` on an image of this side, in pixels."""
-    size = max(12, side_px // 10)
-    return text_width(">99%", size) + 2 * round(size * 0.3), line_height(size)
+    size = _probability_px(side_px)
+    return text_width(">99%", size) + size // 2, line_height(size)
 
 
 def probability_tag(
@@ -179,11 +184,8 @@ def probability_tag(
         probability: What to write.
         side_px: Side of the image, which the text's size follows.
     """
-    size, text = max(12, side_px // 10), percent(probability)
-    (x, y), (width, height) = place, probability_box(side_px)
-    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=PAPER)
-    right = x + width - round(size * 0.3)  # so that digits change and the sign of per cent stays
-    write(draw, (right - text_width(text, size), y), text, size, "#000000")
+    width, _ = probability_box(side_px)
+    tag(draw, place, percent(probability), _probability_px(side_px), width_px=width)
 
 
 def paint(
@@ -203,6 +205,10 @@ def paint(
     mask = Image.new("L", ((box[2] - box[0]) * FINE, (box[3] - box[1]) * FINE))
     shape(ImageDraw.Draw(mask), FINE)
     picture.paste(ink, box, mask.reduce(FINE))
+
+
+def _probability_px(side_px: int) -> int:
+    return max(12, side_px // 12)
 
 
 def _wrap_words(text: str, size_px: int, width_px: int, bold: bool) -> list[str]:

@@ -1,8 +1,10 @@
 """Films as files: GIF, WebP, APNG and MP4, which are repeated for ever or play for some seconds."""
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -16,6 +18,8 @@ ENDINGS = (".gif", ".webp", ".apng", ".mp4")
 VIDEO_RATE = 50  # frames a second: 20 ms divide what films are made of
 VIDEO_MS = 8000  # shortest video; a film is repeated until it is reached
 VIDEO_LOSS = 12  # x264's crf: 0 loses nothing, below 18 nothing is seen
+VIDEO_NEED = "an MP4 animation needs imageio-ffmpeg"
+VIDEO_REMEDY = "run pip install -e '.[video]'"
 
 
 def write_film(path: Path, film: Film) -> None:
@@ -60,7 +64,7 @@ def _ffmpeg() -> Any:  # noqa: ANN401  a module
         return importlib.import_module("imageio_ffmpeg")
     except ImportError as error:
         raise InputError(
-            "an MP4 animation needs imageio-ffmpeg, got none; run pip install -e '.[video]'"
+            "an MP4 animation needs imageio-ffmpeg, got none; pip install -e '.[video]'"
         ) from error
 
 
@@ -83,7 +87,7 @@ def _write_gif(path: Path, film: Film) -> None:
         loop=0,
         optimize=True,  # unchanged pixels are transparent where the palette has room
         disposal=1,
-        comment=comment.encode()[:255],
+        comment=comment.encode(),
     )
 
 
@@ -100,14 +104,19 @@ def _write_webp(path: Path, film: Film) -> None:
         quality=50,  # of lossless files: effort
         method=2,
         minimize_size=False,
-        exif=_exif(film.caption),
+        xmp=_described(film.caption),
     )
 
 
-def _exif(caption: str) -> Image.Exif:
-    found = Image.Exif()
-    found[0x010E] = caption  # ImageDescription
-    return found
+def _described(caption: str) -> bytes:
+    """A caption as XMP, the only place of a WebP file for it."""
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:description><rdf:Alt>'
+        f'<rdf:li xml:lang="x-default">{escape(caption)}</rdf:li>'
+        "</rdf:Alt></dc:description></rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode()
 
 
 def _write_apng(path: Path, film: Film) -> None:
@@ -134,29 +143,42 @@ def _write_mp4(path: Path, film: Film) -> None:
         page = Image.new("RGB", size, "white")
         page.paste(frame, (0, 0))
         padded[id(frame)] = page.tobytes()
+    try:
+        writer = ffmpeg.write_frames(path, size, fps=VIDEO_RATE, **_coding(film.caption))
+        writer.send(None)
+        for frame, times in _repeated(film):
+            for _ in range(times):
+                writer.send(padded[id(frame)])
+        writer.close()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{VIDEO_NEED}, got one that fails ({error}); {VIDEO_REMEDY}") from error
+    if path.stat().st_size == 0:
+        raise InputError(f"{VIDEO_NEED}, got one that wrote nothing; {VIDEO_REMEDY}")
+
+
+def _coding(caption: str) -> dict[str, Any]:
+    """H.264 as every player reads it, in the colours of today's screens."""
     space = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
-    writer = ffmpeg.write_frames(
-        path,
-        size,
-        fps=VIDEO_RATE,
-        codec="libx264",
-        pix_fmt_out="yuv420p",
-        quality=None,
-        macro_block_size=2,
-        ffmpeg_log_level="error",
-        output_params=[
+    return {
+        "codec": "libx264",
+        "pix_fmt_out": "yuv420p",
+        "quality": None,  # the crf below
+        "macro_block_size": 2,
+        "ffmpeg_log_level": "error",
+        "output_params": [
             *("-vf", "scale=out_color_matrix=bt709:flags=accurate_rnd+full_chroma_int", *space),
-            *("-crf", str(VIDEO_LOSS), "-preset", "medium", "-tune", "animation"),
-            *("-movflags", "+faststart", "-metadata", f"comment={film.caption}"),
+            *("-crf", str(VIDEO_LOSS), "-tune", "animation"),
+            *("-movflags", "+faststart", "-metadata", f"comment={caption}"),
         ],
-    )
-    writer.send(None)
+    }
+
+
+def _repeated(film: Film) -> Iterator[tuple[Image.Image, int]]:
+    """The film as often as makes a video, and how many of the video's frames each frame is."""
     rounds = -(-VIDEO_MS // sum(film.durations_ms))
     shown_ms, written = 0, 0
     for frame, ms in zip(film.frames * rounds, film.durations_ms * rounds, strict=True):
         shown_ms += ms
         until = round(shown_ms * VIDEO_RATE / 1000)
-        for _ in range(until - written):
-            writer.send(padded[id(frame)])
+        yield frame, until - written
         written = until
-    writer.close()

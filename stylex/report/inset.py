@@ -1,4 +1,4 @@
-"""The square of an image that an edit changes most, magnified beside it, with lines that lead there.
+"""The square of an image that an edit changes most, magnified beside it, with lines leading there.
 
 The magnified copy stands outside the image, so that it hides nothing of it.
 """

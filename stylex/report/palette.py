@@ -72,7 +72,7 @@ def share_palette(frames: Sequence[Image.Image]) -> Indexed:
 
 
 def _choose(samples: Codes, points: Colours) -> Colours:
-    """Colours for all points: greys, means of groups of the samples, and the points furthest off."""
+    """Colours for all points: greys, means of groups of samples, and the points furthest off."""
     greys = _repeat(np.linspace(0, 255, GREYS).round().astype(np.int32))
     samples = samples[~np.isin(samples, _pack(greys))]
     found, weights = np.unique(samples, return_counts=True)

@@ -57,8 +57,8 @@ class Grid:
         rows: Of images.
         gap: Between neighbours in a row.
         bar: Height of the bar above an image.
-        has_inset: Whether each image has a magnified copy: below it, and right of it where the
-            images stand in more than one row.
+        has_inset: Whether each image has a magnified copy: below it in a row of images, else right
+            of it.
     """
 
     side: int
@@ -69,10 +69,15 @@ class Grid:
     has_inset: bool
 
     @property
+    def is_row(self) -> bool:
+        """Whether images stand beside each other in one row."""
+        return self.rows == 1 and self.columns > 1
+
+    @property
     def step(self) -> Point:
         """From an image to its right and to its lower neighbour."""
-        across = 1 + (self.has_inset and self.rows > 1)
-        down = 1 + (self.has_inset and self.rows == 1)
+        across = 1 + (self.has_inset and not self.is_row)
+        down = 1 + (self.has_inset and self.is_row)
         reach = self.side + self.gap
         return across * reach, down * reach + self.above + self.gap
 
@@ -96,7 +101,7 @@ class Grid:
     def inset_place(self, place: Point) -> Point:
         """Left top corner of the magnified copy of the image at a place."""
         reach = self.side + self.gap
-        return (place[0], place[1] + reach) if self.rows == 1 else (place[0] + reach, place[1])
+        return (place[0], place[1] + reach) if self.is_row else (place[0] + reach, place[1])
 
 
 @dataclass(frozen=True)
@@ -160,41 +165,46 @@ def build_stage(
         is_square: Whether the images stand in about as many rows as columns, or in one row.
         has_inset: Whether to magnify what changes most.
     """
-    number, side_px = len(frames), frames.shape[-1]
-    aim = max(side_px, ONE_IMAGE_PX if number == 1 else IMAGE_PX)
-    factor = aim // side_px
-    columns = math.ceil(math.sqrt(number)) if is_square else number
-    rows = math.ceil(number / columns)
-    side = factor * side_px
-    gap = max(6, side // 24)
-    grid = Grid(side, columns, rows, gap, max(3, side // 40), has_inset)
+    number = len(frames)
+    grid = _arrange(number, frames.shape[-1], is_square=is_square, has_inset=has_inset)
     inner = max(LEAST_WIDTH_PX, grid.size[0])
     size = max(LEAST_TEXT_PX, inner // LETTERS)
     title, note = round(size * 1.25), round(size * 0.9)
-    margin = size
     head = wrap(words.move, title, inner, bold=True, most=MOST_LINES)
     body = wrap(words.caption, size, inner, most=MOST_LINES)
     foot = wrap(f"Number and bar: probability of {words.target}", note, inner, most=MOST_LINES)
-    state = margin + len(head) * line_height(title) + len(body) * line_height(size) + size // 2
+
+    # From top to bottom.
+    state = size + len(head) * line_height(title) + len(body) * line_height(size) + size // 3
     top = state + round(state_lines * line_height(size)) + size // 2
     bottom = top + grid.size[1] + size // 2
-    height = bottom + len(foot) * line_height(note) + margin // 2
+    height = bottom + len(foot) * line_height(note) + size // 2
     mode = "L" if frames.shape[2] == 1 else "RGB"
-    ground = Image.new(mode, (inner + 2 * margin, height), PAPER)
+    ground = Image.new(mode, (inner + 2 * size, height), PAPER)
     draw = ImageDraw.Draw(ground)
-    y = write_lines(draw, (margin, margin // 2), head, title, bold=True)
-    write_lines(draw, (margin, y), body, size, MUTED)
-    write_lines(draw, (margin, bottom), foot, note, MUTED)
-    places = tuple((margin + x, top + y) for x, y in map(grid.place, range(number)))
+    y = write_lines(draw, (size, size // 2), head, title, bold=True)
+    write_lines(draw, (size, y), body, size, MUTED)
+    write_lines(draw, (size, bottom), foot, note, MUTED)
+
+    places = tuple((size + x, top + y) for x, y in map(grid.place, range(number)))
     for x, y in places:
         edge = y - grid.above
-        draw.rectangle((x, edge, x + side - 1, edge + grid.bar - 1), fill=RULE)
+        draw.rectangle((x, edge, x + grid.side - 1, edge + grid.bar - 1), fill=RULE)
+    factor = grid.side // frames.shape[-1]
     insets = tuple(
-        Inset(find_region(frames[i], rest), place, factor, grid.inset_place(place), side)
+        Inset(find_region(frames[i], rest), place, factor, grid.inset_place(place), grid.side)
         for i, place in enumerate(places)
         if has_inset
     )
     draw_places(ground, insets)
     seen = [inset for inset in insets if inset.region is not None]
     leaders = leader_masks(ground.size, seen) if seen else None
-    return Stage(ground, (margin, state, inner), size, grid, places, insets, leaders)
+    return Stage(ground, (size, state, inner), size, grid, places, insets, leaders)
+
+
+def _arrange(number: int, side_px: int, *, is_square: bool, has_inset: bool) -> Grid:
+    """Where images of a side stand, enlarged by a whole factor if they are small."""
+    side = max(1, (ONE_IMAGE_PX if number == 1 else IMAGE_PX) // side_px) * side_px
+    columns = math.ceil(math.sqrt(number)) if is_square else number
+    rows = math.ceil(number / columns)
+    return Grid(side, columns, rows, max(6, side // 24), max(3, side // 40), has_inset)
