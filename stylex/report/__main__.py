@@ -15,10 +15,6 @@ LISTS = ("format", "figures")
 
 def report(config: dict[str, Any], _raw: DictConfig) -> None:
     """Draws the searches of some folders, together if they are several."""
-    from stylex.artifacts import check_writable
-    from stylex.progress import Bars
-    from stylex.report.report import Rendering, write_report
-
     given = config.pop("folders")
     folders = [Path(str(each)) for each in (given if isinstance(given, list) else [given])]
     output = Path(str(config.pop("output_dir") or folders[0]))
@@ -27,6 +23,10 @@ def report(config: dict[str, Any], _raw: DictConfig) -> None:
             raise InputError(
                 f"a report is of a search's folder, got no folder '{folder}'; run search.py first"
             )
+    from stylex.artifacts import check_writable
+    from stylex.progress import Bars
+    from stylex.report.report import Rendering, write_report
+
     check_writable(output)
     write_report(folders, output, Rendering(**config), Bars())
     print(f"open {output / 'index.html'}")
