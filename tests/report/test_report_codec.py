@@ -162,9 +162,10 @@ def test_a_gifs_times_are_whole_hundredths_of_a_second(tmp_path: Path) -> None:
     assert read(tmp_path / "a.gif")[1] == [780, 780]
 
 
-def test_an_mp4_repeats_the_film_at_one_rate_with_even_sides(tmp_path: Path) -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_mp4_repeats_the_film_at_one_rate_with_even_sides(tmp_path: Path, channels: int) -> None:
     ffmpeg = pytest.importorskip("imageio_ffmpeg")
-    film = flicker_of(edited(1, 32, 1), frame_ms=1000)
+    film = flicker_of(edited(channels, 32, 1), frame_ms=1000)
     odd = tuple(frame.crop((0, 0, 347, 401)) for frame in film.frames)
     film = Film(odd, film.durations_ms, film.caption)
     write_film(tmp_path / "a.mp4", film)
@@ -184,6 +185,15 @@ def test_an_mp4_repeats_the_film_at_one_rate_with_even_sides(tmp_path: Path) -> 
         off = [np.abs(picture - frame).mean() for frame in expected]
         assert off[second % 2] < 2
         assert off[second % 2] < off[1 - second % 2]
+
+
+@pytest.mark.parametrize("colour", [(200, 30, 60), (30, 180, 60), (40, 60, 210)])
+def test_an_mp4_keeps_strong_colours(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    write_film(tmp_path / "a.mp4", Film((Image.new("RGB", (64, 64), colour),), (1000,), "plain"))
+    seen, facts = read_video(tmp_path / "a.mp4", ffmpeg)
+    assert "bt709" in facts
+    assert np.abs(seen.astype(int) - colour).max() <= 4
 
 
 def test_an_mp4_without_imageio_ffmpeg_says_what_to_install(
@@ -238,8 +248,8 @@ def test_a_pixel_takes_the_nearest_colour_of_the_palette() -> None:
 
 
 def test_a_small_spot_of_a_rare_colour_stays_that_colour() -> None:
-    noise = natural(1, 3, 128)[0].permute(1, 2, 0).numpy().copy() // 2
-    noise[60:63, 60:63] = (250, 10, 200)
+    noise = natural(1, 3, 256)[0].permute(1, 2, 0).numpy().copy()
+    noise[60:62, 60:62] = (250, 10, 200)
     frame = Image.fromarray(noise)
     shared = share_palette([frame])
     assert np.array_equal(np.array(shared.frames[0].convert("RGB"))[61, 61], (250, 10, 200))
