@@ -6,7 +6,6 @@ probability, as in the paper's own animations; everything else that is drawn sta
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from PIL import Image, ImageDraw
@@ -16,6 +15,7 @@ from stylex.report.canvas import INK, MUTED, PAPER, line_height, paint, printabl
 from stylex.report.pictures import Pictures, Sweep
 from stylex.report.stage import Stage, Words, build_stage
 
+LAYOUTS = ("row", "square")
 LEAST_MS, MOST_MS = 600, 1000  # of a flicker's frame
 STEP_MS, PAUSE_MS = 60, 500  # of a sweep's frame; at its ends and at rest
 ORIGINAL, MODIFIED = "ORIGINAL", "MODIFIED"
@@ -32,17 +32,17 @@ class Style:
         frame_ms: How long a flicker shows each state, in milliseconds: 600 to 1000.
 
     Raises:
-        InputError: If `frame_ms` is outside.
+        InputError: If `layout` is another, or `frame_ms` outside.
     """
 
-    layout: Literal["row", "square"]
+    layout: str
     inset: bool
     frame_ms: int
 
     def __post_init__(self) -> None:
         """Checks both."""
-        if self.layout not in ("row", "square"):
-            raise InputError(f"report.layout must be row or square, got '{self.layout}'")
+        if self.layout not in LAYOUTS:
+            raise InputError(f"report.layout must be {' or '.join(LAYOUTS)}, got '{self.layout}'")
         if not LEAST_MS <= self.frame_ms <= MOST_MS:
             raise InputError(
                 f"report.frame_ms must be from {LEAST_MS} to {MOST_MS} milliseconds, got "

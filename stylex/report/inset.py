@@ -135,7 +135,6 @@ def leader_masks(size: tuple[int, int], insets: Sequence[Inset]) -> tuple[Image.
             for step in range(width // 2 + 1, 0, -1):
                 edge = (left - step, top - step, left + side + step - 1, top + side + step - 1)
                 draw.rectangle(edge, outline=255)
-            draw.rectangle((left, top, left + side - 1, top + side - 1), fill=0)
             (x, y), side = inset.place, inset.side
             draw.rectangle((x, y, x + side - 1, y + side - 1), fill=0)
         masks.append(mask)
