@@ -301,8 +301,11 @@ def test_a_search_leaves_a_report(found: Path) -> None:
     for rank in shown:
         assert (found / "counterfactuals" / f"{rank:02d}.safetensors").is_file()
         with Image.open(found / "animations" / f"{rank:02d}.gif") as animation:
-            assert animation.is_animated
-        assert (found / "figures" / f"{rank:02d}.png").is_file()
+            assert animation.n_frames == 2
+        with Image.open(found / "animations" / f"{rank:02d}-sweep.gif") as animation:
+            assert animation.n_frames == 60
+    for ending in ("pdf", "png"):
+        assert (found / "figures" / f"attributes.{ending}").is_file()
     page = (found / "index.html").read_text()
     assert attributes[0]["name"] in page
 

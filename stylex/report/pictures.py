@@ -36,6 +36,17 @@ class Pictures:
     before: tuple[float, ...]
     after: tuple[float, ...]
 
+    def first(self, number: int) -> "Pictures":
+        """At most so many of the images."""
+        some = slice(number)
+        return Pictures(
+            self.indices[some],
+            self.unchanged[some],
+            self.changed[some],
+            self.before[some],
+            self.after[some],
+        )
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -58,6 +69,13 @@ class Sweep:
     def rest(self) -> int:
         """Which frame is the unedited one."""
         return self.positions.index(0.0)
+
+    def first(self, number: int) -> "Sweep":
+        """At most so many of the images."""
+        some = slice(number)
+        return Sweep(
+            self.indices[some], self.positions, self.frames[some], self.probabilities[some]
+        )
 
 
 @dataclass(frozen=True)

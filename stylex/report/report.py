@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from stylex.artifacts import read_json, write_json
 from stylex.errors import InputError
@@ -27,6 +26,7 @@ class Rendering:
 
     Attributes:
         format: Of the animations: `gif`, `webp`, `apng`, `mp4`.
+        panels: Most images of an animation.
         layout: Panels in a `row`, or as `square` as can be.
         inset: Whether a magnified inset shows the region that changes most.
         frame_ms: Of a flicker, from 600 to 1000.
@@ -36,7 +36,8 @@ class Rendering:
     """
 
     format: Sequence[str]
-    layout: Literal["row", "square"]
+    panels: int
+    layout: str
     inset: bool
     frame_ms: int
     sweep: bool
@@ -68,10 +69,10 @@ def write_report(
     """
     searches = [read_results(folder) for folder in folders]
     _check(folders, searches, rendering)
-    style, written = rendering.style, []
+    written: list[Path] = []
     for results, pair in zip(searches, file_names(searches), strict=True):
         prefix = f"{pair}-" if pair else ""
-        films = list(_films(results, style, sweeps=rendering.sweep))
+        films = list(_films(results, rendering))
         for name, draw in progress(films, "animations"):
             film = draw()
             for ending in rendering.format:
@@ -84,6 +85,9 @@ def write_report(
 
 def _check(folders: Sequence[Path], searches: Sequence[Results], rendering: Rendering) -> None:
     """Refuses what cannot be drawn, before anything is written."""
+    if rendering.panels < 1:
+        raise InputError(f"panels of an animation must be at least 1, got {rendering.panels}")
+    rendering.style  # noqa: B018  which refuses what it cannot be
     check_formats(rendering.figures, rendering.columns)
     for name in rendering.format:
         check_format(name)
@@ -104,23 +108,23 @@ def _check(folders: Sequence[Path], searches: Sequence[Results], rendering: Rend
         asked.append(question)
 
 
-def _films(
-    results: Results, style: Style, *, sweeps: bool
-) -> Iterator[tuple[str, Callable[[], Film]]]:
+def _films(results: Results, rendering: Rendering) -> Iterator[tuple[str, Callable[[], Film]]]:
     """Names of all animations, and what draws them."""
     move, target = wording.move(results), results.target
-    index = results.class_names.index(target)
+    index, style, number = results.class_names.index(target), rendering.style, rendering.panels
     for attribute in results.attributes:
         name = f"{attribute.rank:02d}"
         if attribute.pictures is not None:
-            caption = wording.attribute_caption(attribute)
-            yield name, partial(flicker, attribute.pictures, move, caption, target, style)
-        if attribute.sweep is not None and sweeps:
-            caption = wording.edit(attribute)
-            drawn = partial(sweep, attribute.sweep, index, move, caption, target, style)
-            yield f"{name}-sweep", drawn
-    caption = wording.together_caption(results)
-    yield "together", partial(flicker, results.together, move, caption, target, style)
+            pictures, caption = (
+                attribute.pictures.first(number),
+                wording.attribute_caption(attribute),
+            )
+            yield name, partial(flicker, pictures, move, caption, target, style)
+        if attribute.sweep is not None and rendering.sweep:
+            swept, caption = attribute.sweep.first(number), wording.edit(attribute)
+            yield f"{name}-sweep", partial(sweep, swept, index, move, caption, target, style)
+    together, caption = results.together.first(number), wording.together_caption(results)
+    yield "together", partial(flicker, together, move, caption, target, style)
 
 
 def _remove_stale(output: Path, written: Sequence[Path]) -> None:

@@ -17,7 +17,7 @@ from stylex.report.results import read_results
 WriteFolder = Callable[..., Path]
 
 
-PLAIN = Rendering(("gif",), "row", False, 800, True, ("png", "pdf"), 2)
+PLAIN = Rendering(("gif",), 4, "row", False, 800, True, ("png", "pdf"), 2)
 
 
 def pictures(folder: Path) -> list[str]:

@@ -72,6 +72,20 @@ def test_a_finished_search_is_drawn_in_the_formats_asked_for(
     assert f"open {folder / 'index.html'}" in capsys.readouterr().out
 
 
+def test_an_animation_has_at_most_as_many_panels_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch, write_folder: WriteFolder
+) -> None:
+    folder = write_folder(unshown=(2,), num_shown=6, num_swept=4)
+    widths = {}
+    for panels in (3, 4, 6):
+        assert opened(monkeypatch, folder, f"panels={panels}", "figures=[]") == 0
+        for name in ("01", "01-sweep"):
+            with Image.open(folder / "animations" / f"{name}.gif") as file:
+                widths[name, panels] = file.width
+    assert widths["01", 3] < widths["01", 4] < widths["01", 6]
+    assert widths["01-sweep", 3] < widths["01-sweep", 4] == widths["01-sweep", 6]
+
+
 def test_what_the_last_report_wrote_goes_and_other_files_stay(
     monkeypatch: pytest.MonkeyPatch, write_folder: WriteFolder
 ) -> None:
@@ -134,6 +148,8 @@ def test_two_searches_of_one_model_share_a_page_and_a_figure(
         (["{folder}", "figures=svg"], "got 'svg'"),
         (["{folder}", "columns=3"], "columns of figures must be 1 (3.3 in) or 2 (6.9 in), got 3"),
         (["{folder}", "frame_ms=100"], "must be from 600 to 1000 milliseconds, got 100"),
+        (["{folder}", "layout=round"], "layout must be row or square, got 'round'"),
+        (["{folder}", "panels=0"], "panels of an animation must be at least 1, got 0"),
         (["{folder}", "{other}"], "searches on one page must be of one model"),
         (["{folder}", "{folder}"], "ask different questions, got Pullover → Coat twice"),
         (["{folder}", "formt=gif"], "got 'formt'; the nearest one is 'format'"),

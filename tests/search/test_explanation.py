@@ -1078,7 +1078,7 @@ def test_another_selection_takes_what_is_measured_and_replaces_the_pictures(
         "threshold": 2.0,
     }
     explain(tiny_model, study_images, **given, selector=first, output_dir=tmp_path / "a")
-    assert len(list((tmp_path / "a" / "counterfactuals").glob("0*.safetensors"))) > 1
+    assert len(list((tmp_path / "a" / "counterfactuals").glob("0?.safetensors"))) > 1
     asked = stop(None)
     alone = explain(tiny_model, study_images, **other, output_dir=tmp_path / "b")
     fresh = len(asked)
@@ -1091,7 +1091,8 @@ def test_another_selection_takes_what_is_measured_and_replaces_the_pictures(
     written = json.loads(both[0])
     assert (written["selector"], len(written["attributes"])) == (second, 1)
     names = sorted(file.name for file in (tmp_path / "a" / "counterfactuals").iterdir())
-    assert names == ["01.safetensors", "together.safetensors"]
+    others = ["gallery.safetensors", "reconstructions.safetensors", "together.safetensors"]
+    assert names == ["01-sweep.safetensors", "01.safetensors", *others]
 
 
 @pytest.mark.parametrize("effects", BOTH)
