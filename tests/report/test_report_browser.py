@@ -118,13 +118,15 @@ def test_a_knob_shows_the_stored_frame_and_the_stored_probabilities(
         assert said.endswith(f"Coat {written[2]}")
 
 
-def test_the_bars_are_of_the_image_that_was_clicked(
-    browser: Chrome, write_folder: WriteFolder
+@pytest.mark.parametrize("by_key", [False, True])
+def test_the_bars_are_of_the_image_that_was_chosen(
+    browser: Chrome, write_folder: WriteFolder, by_key: bool
 ) -> None:
     results = show(browser, write_folder(), tab="class")
     found = knob(browser)
     first = bars(found)
-    found.find_elements(By.CSS_SELECTOR, ".after")[1].click()
+    second = found.find_elements(By.CSS_SELECTOR, ".after")[1]
+    second.send_keys(Keys.ENTER) if by_key else second.click()
     sweep = results.attributes[0].sweep
     assert sweep is not None
     assert first["Coat"] == percent(float(sweep.probabilities[0, -1, 2]))

@@ -115,7 +115,7 @@ class Knob {
       const column = make("div", "column");
       const before = this.figure("before", `image ${this.sheet.indices[at]}`);
       const after = this.figure("after", "");
-      after.root.addEventListener("click", () => this.lookAt(at));
+      if (rows.length > 1) this.makeChoice(after.root, at);
       column.append(before.root, after.root);
       this.panels.append(column);
       return { at, before, after };
@@ -128,6 +128,19 @@ class Knob {
       }
       this.lookAt(this.looked);
       this.root.dataset.ready = "true";
+    });
+  }
+
+  /** Makes an image one that the bars can be of, with the mouse and with the keyboard. */
+  makeChoice(figure, at) {
+    figure.tabIndex = 0;
+    figure.setAttribute("role", "button");
+    figure.setAttribute("aria-label", `Probabilities of image ${this.sheet.indices[at]}`);
+    figure.addEventListener("click", () => this.lookAt(at));
+    figure.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      this.lookAt(at);
     });
   }
 
@@ -145,7 +158,7 @@ class Knob {
   lookAt(at) {
     this.looked = at;
     for (const view of this.views) {
-      if (this.views.length > 1) view.after.root.setAttribute("aria-current", String(view.at === at));
+      if (this.views.length > 1) view.after.root.setAttribute("aria-pressed", String(view.at === at));
     }
     this.turn(this.frame);
   }
