@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from stylex.search.crew import Crew, Member
     from stylex.search.panel import Panel
     from stylex.search.results import Explanation, Settings
-    from stylex.search.verdicts import Comparison
-
-CHANGED = 3  # exit code of a comparison that shows a change
 
 
 def search(config: dict[str, Any], raw: DictConfig) -> None:
@@ -63,6 +60,8 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
         finally:
             crew.dismiss()
     if changed:
+        from stylex.search.summary import CHANGED
+
         raise SystemExit(CHANGED)
 
 
@@ -113,6 +112,7 @@ def lead(
     from stylex.report.report import Rendering, write_report
     from stylex.search.explanation import explain_together
     from stylex.search.results import write_explanation
+    from stylex.search.summary import print_table
     from stylex.search.sweeps import write_sweeps
 
     model = crew.member.model
@@ -190,6 +190,7 @@ def lead_comparison(
     """The first process's work with several classifiers; whether something changes."""
     from stylex.artifacts import write_json
     from stylex.search.comparison import compare
+    from stylex.search.summary import print_comparison
 
     model, names = crew.member.model, [str(name) for name in config["compare"]]
     say(
@@ -314,92 +315,6 @@ def write_provenance(
 def say(text: str) -> None:
     """Prints a line."""
     print(text, flush=True)
-
-
-def print_table(found: "Explanation", folder: Path) -> None:
-    """Prints the attributes and where to look at them."""
-    from rich.console import Console
-    from rich.table import Table
-
-    moved = f"{found.source or 'any other class'} → {found.target}"
-    table = Table(title=f"What makes the classifier say {found.target}  ({moved})")
-    for name in (
-        "#",
-        "layer",
-        "channel",
-        "moved to",
-        "mean effect [logits]",
-        "95 % interval",
-        "flips alone",
-        "shown",
-    ):
-        table.add_column(name, justify="right")
-    for attribute in found.attributes:
-        low, high = attribute.effect.interval or (float("nan"),) * 2
-        layer, channel = attribute.name.split(" #")
-        table.add_row(
-            str(attribute.rank),
-            layer,
-            channel,
-            attribute.direction,
-            f"{attribute.effect.value:+.2f}",
-            f"{low:+.2f} … {high:+.2f}",
-            f"{attribute.flips.value:.0%}",
-            "-" if attribute.shown is None else str(len(attribute.shown.indices)),
-        )
-    Console().print(table)
-    most = max(found.sufficiency)
-    together = found.sufficiency[most]
-    if found.subset is None and together.num_images == 1:
-        say(f"all {most} together do not flip this image")
-    elif found.subset is None:
-        count = together.num_images
-        say(f"all {most} together flip {together.value:.0%} of {count} images not selected on")
-    if found.subset is not None:
-        say(f"attributes {', '.join(map(str, found.subset))} together flip this image")
-    say(f"open {folder / 'index.html'}")
-
-
-def print_comparison(found: "Comparison", folder: Path) -> None:
-    """Prints what becomes of every attribute under every other classifier, and the exit code."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    reference = found.judges[0].name
-    moved = f"{found.source or 'any other class'} → {found.target}"
-    say(f"{moved}: effects in standard deviations of the target's logit; ↑ largest, ↓ smallest")
-    for position, judge in enumerate(found.judges[1:]):
-        same = f"same decision on {judge.agreement.value:.1%} of the reconstructions"
-        table = Table(
-            title=f"{judge.name} against {reference}\n({same})",
-            box=SIMPLE,
-            pad_edge=False,
-            collapse_padding=True,
-        )
-        for name in ("attribute", "picked", "was", "is", "difference", "verdict"):
-            table.add_column(name, justify="right")
-        for attribute in found.attributes:
-            was, now = attribute.effects[0], attribute.effects[position + 1]
-            difference = attribute.differences[position]
-            low, high = difference.standardised.interval or (float("nan"),) * 2
-            table.add_row(
-                f"{attribute.name} {'↓↑'[attribute.direction == 'largest']}",
-                f"{was.rank or '-'}/{now.rank or '-'}",
-                f"{was.standardised.value:+.2f}",
-                f"{now.standardised.value:+.2f}",
-                f"{difference.standardised.value:+.2f} ({low:+.2f} … {high:+.2f})",
-                difference.verdict,
-            )
-        Console().print(table)
-    if not found.can_show_one:
-        say(f"{len(found.held)} images cannot show a single change; give more images")
-    count = found.num_changes
-    if count:
-        say(f"{count} times an attribute appears, vanishes or changes sign: exit code {CHANGED}")
-    else:
-        say("no attribute appears, vanishes or changes sign: exit code 0")
-    say(f"see {folder / 'comparison.json'}")
 
 
 if __name__ == "__main__":
