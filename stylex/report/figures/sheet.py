@@ -6,13 +6,14 @@ in points of the printed page, of which an inch has 72.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, get_font_names
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
@@ -24,6 +25,15 @@ from stylex.imaging import enlarge
 PX_PER_INCH, PT_PER_INCH = 300, 72
 WIDTH_PX = {1: 990, 2: 2070}  # 3.3 and 6.9 in: they fit one and two columns of common templates
 FONT = "DejaVu Sans"  # matplotlib brings it, so that all machines draw the same letters
+OTHER_FONTS = (  # for what it lacks, where they are installed
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "WenQuanYi Zen Hei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "Arial Unicode MS",
+)
 TEXT_PT, NOTE_PT = 7.0, 6.0
 INK, MUTED, RULE = "#1a1a1a", "#666666", "#b4b4b4"
 DECREASE, INCREASE = "#2166ac", "#b2182b"  # blue and red that colour-blind readers tell apart
@@ -40,7 +50,7 @@ def style() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(
             {
-                "font.family": FONT,
+                "font.family": families(),
                 "font.size": TEXT_PT,
                 "text.color": INK,
                 "text.parse_math": False,
@@ -68,6 +78,13 @@ def style() -> Iterator[None]:
         yield
 
 
+@cache
+def families() -> list[str]:
+    """Our font, and those installed that have other letters."""
+    installed = get_font_names()
+    return [FONT, *(name for name in OTHER_FONTS if name in installed)]
+
+
 def pixels(points: float) -> int:
     """Pixels of a length in points."""
     return round(points * PX_PER_INCH / PT_PER_INCH)
@@ -80,7 +97,7 @@ def line_px(size: float) -> int:
 
 def text_px(text: str, size: float, *, bold: bool = False) -> float:
     """Width of a text."""
-    font = FontProperties(family=FONT, size=size, weight="bold" if bold else "normal")
+    font = FontProperties(family=families(), size=size, weight="bold" if bold else "normal")
     width, _, _ = text_to_path.get_text_width_height_descent(text, font, False)
     return width * PX_PER_INCH / PT_PER_INCH
 
