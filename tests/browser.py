@@ -64,9 +64,10 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"not within {PATIENCE_S} s: {what}")
 
 
-def complaints(browser: webdriver.Chrome) -> list[str]:
-    """What the page wrote to the console, errors of scripts among it, since the last call."""
-    return [entry["message"] for entry in browser.get_log("browser")]
+def complaints(browser: webdriver.Chrome, level: str | None = None) -> list[str]:
+    """What the page wrote to the console since the last call: all of it, or of one level."""
+    entries = browser.get_log("browser")
+    return [entry["message"] for entry in entries if level in (None, entry["level"])]
 
 
 def requests(browser: webdriver.Chrome) -> list[str]:

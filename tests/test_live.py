@@ -1,14 +1,12 @@
 """The live explorer: what it lets in, what it says, and the whole page in a real browser."""
 
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,9 @@ import numpy as np
 import pictured
 import pytest
 import torch
+from browser import complaints, open_browser, requests, wait_for
 from PIL import Image
+from selenium.webdriver import Chrome
 
 from stylex.errors import InputError
 from stylex.imaging import to_uint8
@@ -35,11 +35,6 @@ from stylex.types import Images
 ROOT = Path(__file__).parents[1]
 LIMITS = Limits(megabytes=1, pixels=10_000)
 NASTY = ["<img src=x onerror=alert(1)>", "${alert(2)} {{value}}", "</script><b>star"]
-BROWSER = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--window-size=1200,1400",
-)
 
 
 # Uploads
@@ -306,39 +301,19 @@ def server(
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    """A headless Chromium that keeps its downloads in tmp_path / "downloads"."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    if driver is None or chromium is None:
-        pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (*BROWSER, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    downloads = {"download.default_directory": str(tmp_path / "downloads")}
-    options.add_experimental_option("prefs", downloads)
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    opened.implicitly_wait(20)
-    try:
-        yield opened
-    finally:
-        opened.quit()
-
-
-def until(wanted: Any, seconds: float = 30) -> None:
-    """Waits for a condition, and fails with the last try's error."""
-    end = time.monotonic() + seconds
-    while not wanted():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
+def browser(tmp_path: Path) -> Iterator[Chrome]:
+    with open_browser(tmp_path) as found:
+        found.implicitly_wait(20)
+        yield found
 
 
 @pytest.mark.slow
 def test_in_a_browser_an_image_is_explained_edited_and_downloaded(
-    browser: Any, server: str, tmp_path: Path
+    browser: Chrome, server: str, tmp_path: Path
 ) -> None:
+    def until(condition: Callable[[], Any]) -> None:
+        wait_for(condition, "an answer of the page")
+
     def text(place: str) -> str:
         return str(browser.find_element("id", place).text)
 
@@ -375,7 +350,7 @@ def test_in_a_browser_an_image_is_explained_edited_and_downloaded(
     knob.send_keys("\ue014" * 30)  # arrow to the right
     until(lambda: edited() != unedited and text("sx-chances") != chances)
     browser.find_element("id", "sx-save").click()
-    gif = tmp_path / "downloads" / "stylex-edit.gif"
+    gif = tmp_path / "saved" / "stylex-edit.gif"
     until(gif.is_file)
     with Image.open(gif) as animation:
         assert animation.n_frames == 2
@@ -387,14 +362,13 @@ def test_in_a_browser_an_image_is_explained_edited_and_downloaded(
     assert list(folder.rglob("own.png"))  # uploads go nowhere else
 
 
-def check_that_nothing_went_elsewhere(browser: Any, server: str) -> None:
+def check_that_nothing_went_elsewhere(browser: Chrome, server: str) -> None:
     """No request left the computer, no error was told, and no class name became an element."""
     assert not browser.find_elements("css selector", "img[src=x]")
-    errors = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
     # Gradio's page asks how far an upload is, also when a small one has arrived already.
-    assert [e for e in errors if "/upload_progress" not in e and not e.endswith(" Response")] == []
-    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in sent if m["method"].endswith("WillBeSent")]
-    away = [url for url in asked if not url.startswith((server, "data:", "blob:", "chrome:"))]
+    told = [m for m in complaints(browser, "SEVERE") if "/upload_progress" not in m]
+    assert [message for message in told if not message.endswith(" Response")] == []
+    asked = requests(browser)
     assert any(url.startswith(server) for url in asked)
-    assert away == []
+    own = (server, "data:", "blob:", "chrome:")
+    assert [url for url in asked if not url.startswith(own)] == []
