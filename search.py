@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stylex.data.datasets import ImageSet
     from stylex.gan.residual import Discriminator
     from stylex.model import StylEx
+    from stylex.report.report import Rendering
     from stylex.search.crew import Crew, Member
     from stylex.search.panel import Panel
     from stylex.search.results import Explanation, Settings
@@ -38,9 +39,11 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
 
         check_loggers(config["logger"])
 
+    from stylex.report.report import Rendering
     from stylex.search.crew import assembled, place
     from stylex.search.results import Settings
 
+    rendering = Rendering.of(config["report"])  # refused now, not after the search
     settings = {k: v for k, v in config["search"].items() if k not in ("batch_size", "autocast")}
     chosen = Settings.of({**settings, "selector": config["selector"], "seed": config["seed"]})
     with assembled(place(os.environ)) as crew:
@@ -53,7 +56,7 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
         changed = False
         try:
             if config["compare"] is None:
-                lead(crew, data, config, chosen, checkpoint, folder)
+                lead(crew, data, config, chosen, checkpoint, folder, rendering)
                 log_found(raw, folder)
             else:
                 changed = lead_comparison(crew, data, config, chosen, checkpoint, folder)
@@ -107,9 +110,10 @@ def lead(
     settings: "Settings",
     checkpoint: Path,
     folder: Path,
+    rendering: "Rendering",
 ) -> None:
     """The first process's work."""
-    from stylex.report.report import Rendering, write_report
+    from stylex.report.report import write_report
     from stylex.search.explanation import explain_together
     from stylex.search.results import write_explanation
     from stylex.search.summary import print_table
@@ -137,7 +141,7 @@ def lead(
     write_sweeps(model, crew.member.images, found, settings, folder, crew.member.progress)
     write_metrics(model, crew.member.images, data.labels, found, settings.num_attributes, folder)
     write_provenance(model, config, made_by, folder)
-    write_report([folder], folder, Rendering(**config["report"]), crew.member.progress)
+    write_report([folder], folder, rendering, crew.member.progress)
     print_table(found, folder)
 
 

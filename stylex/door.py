@@ -129,6 +129,11 @@ def _sorted_out(
             swept += [] if is_group else [name]
         elif is_group:
             groups.append(f"{name}={_check_option(name, override.value())}")
+        elif override.is_sweep_override():
+            raise InputError(
+                f"{name} must be one value or a list, got '{text.partition('=')[2]}'; give "
+                f"'{name}=[{text.partition('=')[2]}]'"
+            )
         elif not name.startswith("hydra") and not override.is_add():
             values.append((text, name))
     return groups, values, swept

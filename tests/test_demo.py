@@ -49,6 +49,7 @@ def test_the_demo_s_page_turns_every_knob_without_a_complaint(
     demo: tuple[Path, str], tmp_path: Path
 ) -> None:
     with open_browser(tmp_path) as browser:
+        requests(browser)  # of the new browser itself
         browser.get(f"file://{demo[0] / 'index.html'}")
         for name in ("class", "image"):
             browser.find_element(By.ID, f"tab-{name}").click()
@@ -61,4 +62,4 @@ def test_the_demo_s_page_turns_every_knob_without_a_complaint(
         assert browser.find_elements(By.CSS_SELECTOR, "[data-candidate]")
         assert complaints(browser) == []
         asked = requests(browser)
-        assert all(url.startswith(("file://", "data:image/")) for url in asked)
+        assert [url for url in asked if not url.startswith(("file://", "data:image/"))] == []

@@ -111,6 +111,12 @@ def test_what_is_no_key_and_value_is_refused(typed: str) -> None:
     assert str(caught.value) == message
 
 
+def test_several_values_where_one_run_is_asked_for_are_written_as_a_list() -> None:
+    message = r"report.format must be one value or a list, got 'gif,mp4'; give 'report.format=\[gif"
+    refused("search", message, "report.format=gif,mp4")
+    door._check_overrides("search", ["report.format=[gif,mp4]"])
+
+
 def test_a_group_that_a_door_has_not_is_refused() -> None:
     refused("search", "the configuration must be sound, got: .*model", "model=paper")
 
@@ -275,6 +281,12 @@ def test_a_checkpoint_of_another_number_of_classes_is_refused(
         (["search.rankers=[attfind,best]"], "rankers must be among attfind, stylespace, sefa, gan"),
         (["search.autocast=int8"], "search.autocast must be"),
         (["search.shown_strength=3"], "shown_strength must be above 0 and at most twice the"),
+        (["report.frame_ms=5"], "frame_ms must be from 600 to 1000 milliseconds, got 5"),
+        (
+            ["report.format=bmp"],
+            "an animation's format must be one of gif, webp, apng, mp4, got 'b",
+        ),
+        (["report.columns=3"], "columns of figures must be 1 (3.3 in) or 2 (6.9 in), got 3"),
         (["discriminator=true"], "the discriminator filter needs discriminator.safetensors beside"),
     ],
 )

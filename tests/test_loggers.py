@@ -130,7 +130,7 @@ def test_a_table_in_markdown_has_a_line_for_every_row() -> None:
         "| rank | attribute | effect |",
         "| --- | --- | --- |",
         "| 1 | 16px conv1 #12 | 0.50 |",
-        "| 2 | 4px conv1 #0 | None |",
+        "| 2 | 4px conv1 #0 | – |",
     ]
 
 

@@ -134,10 +134,13 @@ class Page:
             self.see, [self.upload], [*everything, self.smallest], show_progress_on=[self.message],
             api_visibility="private",
         )  # fmt: skip
-        self.ask.click(
+        # No other image while one is explained: the answer would come under the wrong one.
+        asked = self.ask.click(self.hold, None, [self.upload, self.ask], **quiet)
+        answered = asked.then(
             self.find, [self.visit, self.target], [*everything, self.smallest],
             show_progress_on=[self.message], api_visibility="private",
         )  # fmt: skip
+        answered.then(self.let_go, None, [self.upload, self.ask], **quiet)
         for knob in self.knobs:
             knob.input(self.draw, turned, answers[1:], trigger_mode="always_last", **quiet)
         moved = [*answers[1:], *self.knobs]
@@ -171,6 +174,14 @@ class Page:
             self.ask: gr.update(interactive=True),
             **self._knobs(None),
         }
+
+    def hold(self) -> Changes:
+        """Lets nothing be uploaded or asked."""
+        return {widget: gr.update(interactive=False) for widget in (self.upload, self.ask)}
+
+    def let_go(self) -> Changes:
+        """Lets uploads and questions in again."""
+        return {widget: gr.update(interactive=True) for widget in (self.upload, self.ask)}
 
     def find(
         self,

@@ -16,6 +16,10 @@ LISTS = ("format", "figures")
 def report(config: dict[str, Any], _raw: DictConfig) -> None:
     """Draws the searches of some folders, together if they are several."""
     given = config.pop("folders")
+    if given is None:
+        raise InputError(
+            "a report is of a search's folder, got none; python -m stylex.report FOLDER"
+        )
     folders = [Path(str(each)) for each in (given if isinstance(given, list) else [given])]
     output = Path(str(config.pop("output_dir") or folders[0]))
     for folder in folders:
@@ -28,13 +32,17 @@ def report(config: dict[str, Any], _raw: DictConfig) -> None:
     from stylex.report.report import Rendering, write_report
 
     check_writable(output)
-    write_report(folders, output, Rendering(**config), Bars())
+    write_report(folders, output, Rendering.of(config), Bars())
     print(f"open {output / 'index.html'}")
 
 
 def arguments(typed: Sequence[str]) -> list[str]:
     """What was typed, as Hydra reads it: folders become a list, and so do formats with commas."""
-    folders = [text for text in typed if "=" not in text and not text.startswith("-")]
+    folders = [
+        text
+        for text in typed
+        if not text.startswith("-") and ("=" not in text or Path(text).is_dir())
+    ]
     others = [text for text in typed if text not in folders]
     for i, text in enumerate(others):
         key, _, value = text.partition("=")

@@ -7,7 +7,7 @@ from stylex.report.results import Attribute, Results
 
 LEAST_AGREEMENT = 0.95  # of decisions on copies and images
 MOST_DISTANCE = 0.15  # mean absolute difference of copy and image, on [-1, 1]
-LEAST_FLIPPED = 0.5
+LEAST_FLIPPED, HARDLY_ANY = 0.5, 0.1
 LEAST_IMAGES = 20
 FEW_NEAR = 2  # reference images near an extreme; fewer make it a lone outlier
 
@@ -19,6 +19,7 @@ def caveats(results: Results) -> list[str]:
         _copied(results),
         _flipped(results),
         _few(results),
+        _nothing(results),
         _random(results),
         _outliers(results),
         _distance(results),
@@ -61,10 +62,11 @@ def _flipped(results: Results) -> str:
     if share is None or share.value is None or share.value >= LEAST_FLIPPED:
         return ""
     if results.is_one_image:
-        return "All attributes together do not turn the decision: they explain it only in part."
+        return "All attributes together do not turn the decision: they do not explain it."
+    part = "hardly explain it" if share.value < HARDLY_ANY else "explain it in part"
     return (
         f"All attributes together turn the decision of {wording.percent(share.value)} of the "
-        "images only: they explain it in part."
+        f"images only: they {part}."
     )
 
 
@@ -73,6 +75,18 @@ def _few(results: Results) -> str:
     if results.is_one_image or held >= LEAST_IMAGES:
         return ""
     return f"Effects are measured on {held} images only; their intervals are wide."
+
+
+def _nothing(results: Results) -> str:
+    def is_none(attribute: Attribute) -> bool:
+        interval = attribute.effect.interval
+        return interval is not None and interval[0] <= 0
+
+    weak = "" if results.is_one_image else _ranks(results, is_none)
+    if not weak:
+        return ""
+    why = " Picked for what is added to those before." if results.selector == "joint" else ""
+    return f"{weak}: no effect alone is certain (the interval of its mean reaches 0).{why}"
 
 
 def _random(results: Results) -> str:
@@ -115,7 +129,7 @@ def _unstable(results: Results) -> str:
 
 def _unseen(results: Results) -> str:
     unseen = _ranks(results, lambda a: a.pictures is None)
-    return f"{unseen}: not shown, since fewer than 3 images show it." if unseen else ""
+    return f"{unseen}: not shown, since fewer than 3 of the images tried show it." if unseen else ""
 
 
 def _ranks(results: Results, holds: Callable[[Attribute], bool]) -> str:

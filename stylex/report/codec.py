@@ -19,7 +19,7 @@ VIDEO_RATE = 50  # frames a second: 20 ms divide what films are made of
 VIDEO_MS = 8000  # shortest video; a film is repeated until it is reached
 VIDEO_LOSS = 12  # x264's crf: 0 loses nothing, below 18 nothing is seen
 VIDEO_NEED = "an MP4 animation needs imageio-ffmpeg"
-VIDEO_REMEDY = "run pip install -e '.[video]'"
+VIDEO_REMEDY = "pip install -e '.[video]'"
 
 
 def write_film(path: Path, film: Film) -> None:
@@ -63,9 +63,7 @@ def _ffmpeg() -> Any:  # noqa: ANN401  a module
     try:
         return importlib.import_module("imageio_ffmpeg")
     except ImportError as error:
-        raise InputError(
-            "an MP4 animation needs imageio-ffmpeg, got none; pip install -e '.[video]'"
-        ) from error
+        raise InputError(f"{VIDEO_NEED}, got none; {VIDEO_REMEDY}") from error
 
 
 def _write_gif(path: Path, film: Film) -> None:

@@ -111,6 +111,7 @@ def write_page(path: Path, searches: Sequence[Results]) -> None:
     text = template.render(
         parts=parts,
         first=searches[0],
+        warnings=_warnings(parts),
         words=wording,
         chart={"width": CHART_WIDTH, "height": CHART_HEIGHT, "left": CHART_LEFT, "top": CHART_TOP},
         curve={"width": CURVE_WIDTH, "height": CURVE_HEIGHT},
@@ -187,18 +188,30 @@ def _classes(results: Results) -> Classes:
     )
 
 
+def _warnings(parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """All weak points with the search that they are of; those of all searches once, of none."""
+    found: dict[tuple[str, str], None] = {}  # in order
+    for each in parts:
+        for text in each.warnings:
+            is_common = all(text in other.warnings for other in parts)
+            found["" if is_common else wording.move(each.results), text] = None
+    return list(found)
+
+
 def _spoken(part: Part, classes: Classes) -> dict[str, Any]:
     """A search as the page's script needs it."""
     results = part.results
     return {
         "target": results.target,
         "source": results.source,
+        "from": wording.source(results),
         "classes": [results.class_names[k] for k in classes.indices],
         "others": classes.num_others,
         "attributes": [
             {
                 "rank": a.rank,
                 "key": a.key,
+                "coordinate": a.coordinate,
                 "name": a.given_name or "",
                 "sweep": own,
                 "gallery": whole,

@@ -1,9 +1,10 @@
 """All pictures of finished searches, from their files alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from stylex.artifacts import read_json, write_json
 from stylex.errors import InputError
@@ -18,6 +19,7 @@ from stylex.report.results import Results, read_results
 
 WRITTEN_FILE = "report.json"  # what a report wrote, so that the next one leaves nothing stale
 FOLDERS = ("animations", "figures")
+COMMON = ("model", "classifier", "data set", "strength")  # of the searches on one page
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,30 @@ class Rendering:
     figures: Sequence[str]
     columns: int
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Rendering":
+        """Settings by name; a single format may stand for a list of one.
+
+        Raises:
+            InputError: If nothing can be drawn so.
+        """
+        found = dict(settings)
+        for name in ("format", "figures"):
+            if isinstance(found[name], str):
+                found[name] = [found[name]]
+        rendering = cls(**found)
+        rendering.check()
+        return rendering
+
+    def check(self) -> None:
+        """Refuses what cannot be drawn, before anything is computed or written."""
+        if self.panels < 1:
+            raise InputError(f"panels of an animation must be at least 1, got {self.panels}")
+        self.style  # noqa: B018  which refuses what it cannot be
+        check_formats(self.figures, self.columns)
+        for name in self.format:
+            check_format(name)
+
     @property
     def style(self) -> Style:
         """That of animations."""
@@ -64,11 +90,10 @@ def write_report(
         progress: Wraps the loops over attributes and figures.
 
     Raises:
-        InputError: If a search's file is missing or broken, a format is unknown, or the searches
-            are of different models.
+        InputError: If a search's file is missing or broken, or the searches cannot be on one page.
     """
-    searches = [read_results(folder) for folder in folders]
-    _check(folders, searches, rendering)
+    searches = [read_results(folder, output) for folder in folders]
+    _check(folders, searches)
     written: list[Path] = []
     for results, pair in zip(searches, file_names(searches), strict=True):
         prefix = f"{pair}-" if pair else ""
@@ -83,22 +108,18 @@ def write_report(
     write_page(output / "index.html", searches)
 
 
-def _check(folders: Sequence[Path], searches: Sequence[Results], rendering: Rendering) -> None:
-    """Refuses what cannot be drawn, before anything is written."""
-    if rendering.panels < 1:
-        raise InputError(f"panels of an animation must be at least 1, got {rendering.panels}")
-    rendering.style  # noqa: B018  which refuses what it cannot be
-    check_formats(rendering.figures, rendering.columns)
-    for name in rendering.format:
-        check_format(name)
+def _check(folders: Sequence[Path], searches: Sequence[Results]) -> None:
+    """Refuses searches that one page cannot speak of."""
     asked: list[str] = []
     for folder, results in zip(folders, searches, strict=True):
-        made_by, first = (r.provenance["model"] for r in (results, searches[0]))
-        if made_by != first:
-            raise InputError(
-                f"searches on one page must be of one model, got '{folders[0]}' of {first} and "
-                f"'{folder}' of {made_by}; make a page for each"
-            )
+        for what, made_by, first in zip(
+            COMMON, _made_by(results), _made_by(searches[0]), strict=True
+        ):
+            if made_by != first:
+                raise InputError(
+                    f"searches on one page must be of one {what}, got '{folders[0]}' of {first} "
+                    f"and '{folder}' of {made_by}; make a page for each"
+                )
         question = wording.move(results)
         if question in asked:
             raise InputError(
@@ -106,6 +127,11 @@ def _check(folders: Sequence[Path], searches: Sequence[Results], rendering: Rend
                 "a page for each"
             )
         asked.append(question)
+
+
+def _made_by(results: Results) -> tuple[object, ...]:
+    facts = results.provenance
+    return facts["model"], facts["classifier"], facts["data"], results.strength
 
 
 def _films(results: Results, rendering: Rendering) -> Iterator[tuple[str, Callable[[], Film]]]:

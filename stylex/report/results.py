@@ -164,11 +164,6 @@ class Results:
         return self.num_images == 1
 
     @property
-    def shown_strengths(self) -> set[float]:
-        """Different strengths of the attributes' pictures."""
-        return {a.shown_strength for a in self.attributes if a.shown_strength is not None}
-
-    @property
     def explained_image(self) -> int | None:
         """Position of the image that is explained; none if it is a class."""
         return self.gallery.indices[0] if self.is_one_image else None
@@ -179,11 +174,12 @@ class Results:
         return len(self.attributes if self.subset is None else self.subset)
 
 
-def read_results(folder: Path) -> Results:
-    """Reads a search's folder, and what people call its attributes if it has a names.json.
+def read_results(folder: Path, output: Path | None = None) -> Results:
+    """Reads a search's folder, and what people call its attributes if there is a names.json.
 
     Args:
         folder: Where `search.py` wrote.
+        output: Where the report is written; a names.json there counts first.
 
     Raises:
         InputError: If a file is missing, broken or lacks an entry.
@@ -195,6 +191,8 @@ def read_results(folder: Path) -> Results:
     source = f"'{folder / 'attributes.json'}'"
     class_names = _entry(found, "class_names", source, tuple)
     names = read_names(folder / NAMES_FILE)
+    if output is not None:
+        names |= read_names(output / NAMES_FILE)
     return Results(
         **{
             name: _entry(found, name, source)

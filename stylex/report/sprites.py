@@ -14,6 +14,7 @@ from torch import Tensor
 from stylex.imaging import Picture
 
 LARGEST_PX = 128  # larger frames are halved until they fit
+LARGEST_SHEET_PX = 16383  # WebP's limit; frames are halved until their sheet fits
 LOSSLESS_PX = 64  # frames up to this keep every pixel
 QUALITY = 85  # of WebP beyond
 NUM_CLASSES = 8  # whose probabilities a page has
@@ -70,8 +71,8 @@ def sheet(
         indices: Positions of the images in their data set.
         positions: Of the knob, one for each frame.
     """
-    small = frames
-    while small.shape[-1] > LARGEST_PX:
+    small, most = frames, max(frames.shape[:2])
+    while small.shape[-1] > LARGEST_PX or most * small.shape[-1] > LARGEST_SHEET_PX:
         small = _halve(small)
     return {
         "uri": _encode(small.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2), small.shape[-1]),

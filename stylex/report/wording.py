@@ -51,14 +51,6 @@ def drawing(results: Results) -> str:
     )
 
 
-def alone(results: Results) -> str:
-    """The strength of all attributes' pictures, or where to find it."""
-    if len(results.shown_strengths) > 1:
-        return "each attribute alone at the strength beside it"
-    at = next(iter(results.shown_strengths), results.shown_strength)
-    return f"each attribute alone at strength {times(at)}"
-
-
 def percent_interval(estimate: Estimate) -> str:
     """The 95 % interval of a share; empty when there is none."""
     if estimate.interval is None:
@@ -100,9 +92,14 @@ def ranks(numbers: tuple[int, ...]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def source(results: Results) -> str:
+    """The class moved from."""
+    return results.source or "any other class"
+
+
 def move(results: Results) -> str:
     """From which class to which, and for which image if it is one."""
-    classes = f"{results.source or 'any other class'} → {results.target}"
+    classes = f"{source(results)} → {results.target}"
     image = results.explained_image
     return classes if image is None else f"image {image} · {classes}"
 

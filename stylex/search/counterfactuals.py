@@ -37,6 +37,19 @@ def move(
     return moved
 
 
+def turn(styles: Styles, pick: Pick, extremes: Float[Tensor, "2 s"], position: float) -> Styles:
+    """Turns an attribute's knob; leaves the input untouched.
+
+    Args:
+        styles: Styles of the images.
+        pick: The attribute.
+        extremes: Smallest and largest value of every coordinate.
+        position: 0 is the images' own value, 1 the attribute's extreme, 2 as far beyond it, −1
+            the opposite extreme.
+    """
+    return move(styles, [pick if position >= 0 else pick.opposite], extremes, abs(position))
+
+
 @torch.no_grad()
 def edited_logits(
     model: StylEx,

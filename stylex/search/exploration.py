@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylex.progress import Progress
-from stylex.search.counterfactuals import move
+from stylex.search.counterfactuals import turn
 from stylex.search.crew import Crew, Member, Place
 from stylex.search.results import Attribute, Explanation, Settings
 from stylex.search.statistics import Statistics, collect_together, with_image
@@ -31,13 +31,11 @@ def turned(
     Args:
         styles: Styles of the images.
         attributes: Of different coordinates.
-        positions: Of the attributes' knobs: 0 changes nothing, 1 reaches the extreme that the
-            attribute names, 2 goes as far beyond it, −1 reaches the opposite extreme.
+        positions: Of the attributes' knobs, see `turn`.
         extremes: Smallest and largest value of every coordinate.
     """
     for attribute, position in zip(attributes, positions, strict=True):
-        pick = attribute.pick if position >= 0 else attribute.pick.opposite
-        styles = move(styles, [pick], extremes, abs(position))
+        styles = turn(styles, attribute.pick, extremes, position)
     return styles
 
 

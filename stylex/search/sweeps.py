@@ -14,7 +14,7 @@ from stylex.artifacts import write_tensors
 from stylex.imaging import resize, to_uint8
 from stylex.model import StylEx
 from stylex.progress import Progress
-from stylex.search.counterfactuals import move
+from stylex.search.counterfactuals import move, turn
 from stylex.search.results import Explanation, Settings
 from stylex.search.selection import Pick
 from stylex.types import Images, Styles
@@ -33,24 +33,6 @@ def positions(strength: float) -> Float[Tensor, " t"]:
     """
     back, on = torch.linspace(-1, 0, STEPS_BACK + 1), torch.linspace(0, strength, STEPS_ON + 1)
     return torch.cat((back, on[1:]))
-
-
-def turn(
-    styles: Styles, pick: Pick, extremes: Float[Tensor, "2 s"], at: Float[Tensor, " t"]
-) -> Float[Tensor, "b t s"]:
-    """Styles of every image at every position of an attribute's knob.
-
-    Args:
-        styles: Of the images.
-        pick: The attribute.
-        extremes: Smallest and largest value of every coordinate.
-        at: The positions.
-    """
-    turned = [
-        move(styles, [pick if position >= 0 else pick.opposite], extremes, abs(position))
-        for position in at.tolist()
-    ]
-    return torch.stack(turned, dim=1)
 
 
 def write_sweeps(
@@ -80,11 +62,11 @@ def write_sweeps(
     turned, stops = [], []
     for attribute in progress(found.attributes, "sweeps"):
         at = positions(attribute.shown_strength or settings.strength)
-        turned.append(turn(found.statistics.styles[rows], attribute.pick, extremes, at))
+        turned.append(_turned(found.statistics.styles[rows], attribute.pick, extremes, at))
         stops.append(at)
         if attribute.shown is not None and settings.num_swept:
             shown = attribute.shown.indices[: settings.num_swept]
-            styles = turn(found.statistics.styles[shown], attribute.pick, extremes, at)
+            styles = _turned(found.statistics.styles[shown], attribute.pick, extremes, at)
             frames, probabilities = _drawn(model, styles, None)
             tensors = {
                 "indices": shown,
@@ -135,6 +117,13 @@ def _write_gallery(
         "ladder_probabilities": ladder_probabilities,
     }
     write_tensors(pictures / "gallery.safetensors", tensors, {})
+
+
+def _turned(
+    styles: Styles, pick: Pick, extremes: Float[Tensor, "2 s"], at: Float[Tensor, " t"]
+) -> Float[Tensor, "b t s"]:
+    """Styles of every image at every position of an attribute's knob."""
+    return torch.stack([turn(styles, pick, extremes, p) for p in at.tolist()], dim=1)
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ def show(browser: Chrome, folder: Path, *more: Path, tab: str = "overview") -> R
     browser.get("about:blank")
     complaints(browser)
     requests(browser)
-    browser.get(f"file://{folder / 'index.html'}#{tab}")
+    browser.get(f"file://{folder / 'index.html'}#tab={tab}")
     return searches[0]
 
 
@@ -281,6 +281,75 @@ def test_a_name_that_was_not_saved_survives_a_reload(
     assert field.get_attribute("value") == "sleeves"
 
 
+def typed(browser: Chrome, rank: int) -> str:
+    """What stands in an attribute's field."""
+    field = browser.find_element(By.CSS_SELECTOR, f"#attribute-0-{rank} [data-name]")
+    return str(field.get_attribute("value"))
+
+
+def test_names_of_a_newer_report_win_over_older_typing(
+    browser: Chrome, write_folder: WriteFolder
+) -> None:
+    folder = write_folder(name="newer")
+    results = show(browser, folder, tab="class")
+    first, third = (results.attributes[i].key for i in (0, 2))
+    browser.find_element(By.CSS_SELECTOR, "#attribute-0-1 [data-name]").send_keys("old")
+    (folder / "names.json").write_text(json.dumps({first: "new", third: "sleeves"}))
+    show(browser, folder, tab="class")
+    assert [typed(browser, 1), typed(browser, 3)] == ["new", "sleeves"]
+    assert not browser.find_element(By.ID, "save-names").is_displayed()
+
+
+def test_a_broken_memory_of_the_browser_breaks_nothing(
+    browser: Chrome, write_folder: WriteFolder
+) -> None:
+    show(browser, write_folder(name="broken"), tab="class")
+    script = "localStorage.setItem(`stylex-names:${location.pathname}`, '{broken')"
+    browser.execute_script(script)
+    browser.refresh()
+    knob(browser)
+    assert complaints(browser) == []
+
+
+def test_a_name_given_in_one_search_is_that_of_the_attribute_in_all(
+    browser: Chrome, write_folder: WriteFolder
+) -> None:
+    one = write_folder(name="one")
+    two = write_folder(name="two", source="Coat", target="Pullover")
+    key = read_results(one).attributes[0].key
+    (one / "names.json").write_text(json.dumps({key: "sleeves"}))
+    show(browser, one, two, tab="class")
+    fields = browser.find_elements(By.CSS_SELECTOR, f"[data-name='{key}']")
+    assert {field.get_attribute("value") for field in fields} == {"sleeves"}
+    assert len(fields) == 4
+
+
+def test_the_address_names_the_tab_and_going_back_opens_the_one_before(
+    browser: Chrome, write_folder: WriteFolder
+) -> None:
+    show(browser, write_folder())
+    assert browser.execute_script("return scrollY") == 0
+    browser.find_element(By.CSS_SELECTOR, ".glance").click()
+    wait_for(lambda: browser.find_element(By.ID, "class").is_displayed(), "the card's tab")
+    browser.back()
+    wait_for(lambda: browser.find_element(By.ID, "overview").is_displayed(), "the overview")
+    browser.find_element(By.ID, "tab-image").click()
+    assert browser.current_url.endswith("#tab=image")
+
+
+def test_ticks_stand_at_whole_strengths_wherever_the_frames_are(
+    browser: Chrome, write_folder: WriteFolder
+) -> None:
+    results = show(browser, write_folder(strengths=(1.6,)), tab="class")
+    sweep = results.attributes[0].sweep
+    assert sweep is not None
+    ticks = knob(browser).find_elements(By.CSS_SELECTOR, "[data-ticks] span")
+    assert [tick.text for tick in ticks] == ["−1", "0", "+1", "+1.6"]
+    places = [float(tick.get_attribute("style").split("left: ")[1].split("%")[0]) for tick in ticks]
+    frames = np.interp([-1, 0, 1, 1.6], sweep.positions, range(6))
+    assert places == pytest.approx((100 * frames / 5).tolist(), abs=0.01)
+
+
 def answer_study(browser: Chrome, wrong: int) -> int:
     """Answers every question, some comparisons wrongly; gives the number of comparisons."""
     count = 0
@@ -328,6 +397,67 @@ def test_a_study_is_blind_and_exports_its_accuracy_with_the_interval(
     figures = [float(summary[name]) for name in ("accuracy", "interval_low", "interval_high")]
     assert figures == pytest.approx([0.75, *expected.interval], abs=1e-4)
     saved.unlink()
+
+
+def test_candidates_of_a_study_are_of_one_search_and_different_coordinates(
+    browser: Chrome, write_folder: WriteFolder
+) -> None:
+    more = {"num_attributes": 3, "num_shown": 4, "num_swept": 4, "unshown": ()}
+    one = write_folder(name="one", **more)
+    two = write_folder(name="two", source="Coat", target="Pullover", **more)
+    show(browser, one, two, tab="study")
+    pairs = browser.execute_script(
+        """return Array.from({length: 50}, () => {
+            const asked = Study.eligible(6);
+            return Study.prototype.comparisons(asked).map(
+                (q) => q.candidates.map((c) => [c.attribute.number, c.attribute.coordinate]));
+        }).flat()"""
+    )
+    assert len(pairs) == 300
+    assert all(a[0] == b[0] and a[1] != b[1] for a, b in pairs)
+
+
+def test_other_keys_answer_nothing(browser: Chrome, write_folder: WriteFolder) -> None:
+    show(browser, write_folder(num_shown=4, unshown=(), num_swept=4), tab="study")
+    browser.find_element(By.ID, "study-start").click()
+    body = browser.find_element(By.TAG_NAME, "body")
+    body.send_keys('"', "c", Keys.CONTROL, "a", Keys.CONTROL, Keys.ENTER)
+    repeated = "document.dispatchEvent(new KeyboardEvent('keydown', {key: 'a', repeat: true}))"
+    browser.execute_script(repeated)
+    assert browser.execute_script("return study.at") == 0
+    assert complaints(browser) == []
+    body.send_keys("a")
+    assert browser.execute_script("return study.at") == 1
+
+
+def test_the_number_of_attributes_asked_about_is_kept_within_its_bounds(
+    browser: Chrome, write_folder: WriteFolder
+) -> None:
+    show(browser, write_folder(num_shown=4, unshown=(), num_swept=4), tab="study")
+    field = browser.find_element(By.ID, "study-attributes")
+    field.clear()
+    field.send_keys("-3")
+    browser.find_element(By.ID, "study-start").click()
+    assert field.get_attribute("value") == "2"
+    assert browser.execute_script("return study.questions.length") == 4
+
+
+def test_a_new_study_asks_before_it_drops_answers(
+    browser: Chrome, write_folder: WriteFolder
+) -> None:
+    show(browser, write_folder(num_shown=4, unshown=(), num_swept=4), tab="study")
+    browser.find_element(By.ID, "study-start").click()
+    browser.find_element(By.TAG_NAME, "body").send_keys("a")
+    browser.find_element(By.XPATH, "//button[text()='Stop the study']").click()
+    browser.find_element(By.ID, "study-start").click()
+    browser.switch_to.alert.dismiss()
+    assert browser.execute_script("return study.rows.length") == 1
+    browser.find_element(By.ID, "study-save").click()
+    saved = browser.saved / "answers.csv"
+    wait_for(saved.is_file, "answers.csv")
+    saved.unlink()
+    browser.find_element(By.ID, "study-start").click()
+    assert browser.execute_script("return study.rows.length") == 0
 
 
 def test_more_than_four_words_are_asked_for_again(

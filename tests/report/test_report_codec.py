@@ -225,7 +225,7 @@ def test_an_ffmpeg_that_does_not_work_is_an_error_and_leaves_nothing(
     problem: str,
 ) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", SimpleNamespace(write_frames=writer))
-    with pytest.raises(InputError, match=rf"got one that {problem}.*; run pip install"):
+    with pytest.raises(InputError, match=rf"got one that {problem}.*; pip install"):
         write_film(tmp_path / "a.mp4", flicker_of(edited(1, 32)))
     assert list(tmp_path.iterdir()) == []
 

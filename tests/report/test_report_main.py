@@ -123,6 +123,28 @@ def test_names_that_people_gave_are_in_page_and_captions(
     assert "“long sleeves”" in (folder / "index.html").read_text()
 
 
+def test_a_folder_may_have_an_equals_sign_in_its_name(
+    monkeypatch: pytest.MonkeyPatch, write_folder: WriteFolder
+) -> None:
+    folder = write_folder(name="rate=0.1", unshown=(2,))
+    assert opened(monkeypatch, folder, "format=[]", "figures=[]") == 0
+    assert (folder / "index.html").is_file()
+
+
+def test_names_beside_the_page_of_several_searches_count_in_it(
+    monkeypatch: pytest.MonkeyPatch, write_folder: WriteFolder, tmp_path: Path
+) -> None:
+    one = write_folder(name="one", unshown=())
+    two = write_folder(name="two", source="Coat", target="Pullover", unshown=())
+    both = tmp_path / "both"
+    both.mkdir()
+    key = json.loads((one / "attributes.json").read_text())["attributes"][1]
+    given = {f"{key['name']} → {key['direction']}": "long sleeves"}
+    (both / "names.json").write_text(json.dumps(given))
+    assert opened(monkeypatch, one, two, f"output_dir={both}", "format=[]", "figures=[]") == 0
+    assert "“long sleeves”" in (both / "index.html").read_text()
+
+
 def test_two_searches_of_one_model_share_a_page_and_a_figure(
     monkeypatch: pytest.MonkeyPatch, write_folder: WriteFolder, tmp_path: Path
 ) -> None:
@@ -142,7 +164,7 @@ def test_two_searches_of_one_model_share_a_page_and_a_figure(
     ("typed", "said"),
     [
         (["{missing}"], "a report is of a search's folder, got no folder"),
-        ([], "folders must be given"),
+        ([], "a report is of a search's folder, got none; python -m stylex.report FOLDER"),
         (["{empty}"], "a report needs 'attributes.json', got no"),
         (["{folder}", "format=bmp"], "got 'bmp'"),
         (["{folder}", "figures=svg"], "got 'svg'"),
@@ -151,6 +173,8 @@ def test_two_searches_of_one_model_share_a_page_and_a_figure(
         (["{folder}", "layout=round"], "layout must be row or square, got 'round'"),
         (["{folder}", "panels=0"], "panels of an animation must be at least 1, got 0"),
         (["{folder}", "{other}"], "searches on one page must be of one model"),
+        (["{folder}", "{stronger}"], "must be of one strength, got"),
+        (["{folder}", "panels=1,2"], "panels must be one value or a list, got '1,2'"),
         (["{folder}", "{folder}"], "ask different questions, got Pullover → Coat twice"),
         (["{folder}", "formt=gif"], "got 'formt'; the nearest one is 'format'"),
     ],
@@ -166,8 +190,11 @@ def test_a_mistake_is_one_sentence_and_draws_nothing(
     folder, other = write_folder(unshown=()), write_folder(unshown=(), name="other")
     facts = json.loads((other / "provenance.json").read_text())
     (other / "provenance.json").write_text(json.dumps(facts | {"model": "another"}))
+    stronger = write_folder(unshown=(), name="stronger", source="Coat", target="Pullover")
+    facts = json.loads((stronger / "attributes.json").read_text())
+    (stronger / "attributes.json").write_text(json.dumps(facts | {"strength": 2.0}))
     (tmp_path / "empty").mkdir()
-    places = {"folder": folder, "other": other, "empty": tmp_path / "empty"}
+    places = {"folder": folder, "other": other, "stronger": stronger, "empty": tmp_path / "empty"}
     texts = [text.format(**places, missing=tmp_path / "missing") for text in typed]
     assert opened(monkeypatch, *texts) == 2
     error = capsys.readouterr().err

@@ -16,9 +16,12 @@ from stylex.report import wording
 from stylex.report.caveats import caveats
 from stylex.report.page import write_page
 from stylex.report.results import read_results
+from stylex.report.sprites import Classes, sheet
 
 WriteFolder = Callable[..., Path]
-UNSHOWN = "No pictures: fewer than 3 images show it at any strength tried from ×1 to ×2.5."
+UNSHOWN = (
+    "No pictures: fewer than 3 of the images tried show it at any strength tried from ×1 to ×2.5."
+)
 VOID = {"meta", "img", "br", "link", "input", "hr", "line", "circle", "polyline", "polygon"}
 
 
@@ -146,7 +149,7 @@ def test_no_range_is_told_where_only_one_strength_was_tried(
     (folder / "attributes.json").write_text(json.dumps(facts))
     page = report(folder)
     assert "an attribute’s pictures are drawn at strength ×2.5." in page.words
-    assert "No pictures: fewer than 3 images show it at strength ×2.5." in page.words
+    assert "No pictures: fewer than 3 of the images tried show it at strength ×2.5." in page.words
 
 
 def test_no_source_reads_as_any_other_class(write_folder: WriteFolder) -> None:
@@ -257,7 +260,17 @@ def change_facts(folder: Path, file: str, change: Callable[[dict[str, Any]], obj
         (
             "attributes.json",
             lambda f: f["sufficiency"]["3"].update(value=0.25),
-            "turn the decision of 25% of the images only",
+            "turn the decision of 25% of the images only: they explain it in part",
+        ),
+        (
+            "attributes.json",
+            lambda f: f["sufficiency"]["3"].update(value=0.02),
+            "turn the decision of 2% of the images only: they hardly explain it",
+        ),
+        (
+            "attributes.json",
+            lambda f: f["attributes"][1]["effect"].update(interval=[-0.1, 0.2]),
+            "#2: no effect alone is certain (the interval of its mean reaches 0). Picked for",
         ),
         (
             "attributes.json",
@@ -314,3 +327,23 @@ def test_an_image_whose_copy_is_called_otherwise_is_said_first_of_its_own_points
     )
     assert any(said in text for text in caveats(read_results(folder)))
     assert "changed" in report(folder).words
+
+
+def test_what_holds_for_all_searches_is_said_once_and_the_rest_with_its_search(
+    write_folder: WriteFolder,
+) -> None:
+    one = write_folder(name="one", unshown=())
+    two = write_folder(name="two", source="Coat", target="Pullover", unshown=())
+    change_facts(two, "attributes.json", lambda f: f["sufficiency"]["3"].update(value=0.25))
+    write_page(one / "index.html", [read_results(one), read_results(two)])
+    words = Page((one / "index.html").read_text()).words
+    assert words.count("the classifier decides otherwise about") == 1
+    assert "Coat → Pullover. All attributes together turn the decision of 25%" in words
+
+
+def test_a_sheet_too_large_for_its_format_is_drawn_smaller() -> None:
+    frames = torch.zeros(130, 2, 1, 128, 128, dtype=torch.uint8)
+    probabilities = torch.full((130, 2, 2), 0.5)
+    found = sheet(frames, probabilities, Classes((0, 1), 0), range(130), (0.0, 1.0))
+    assert found["side"] == 64
+    assert found["full"] == 128

@@ -10,10 +10,11 @@ from stylex.artifacts import read_tensors
 from stylex.imaging import to_uint8
 from stylex.model import StylEx
 from stylex.search import sweeps
+from stylex.search.counterfactuals import turn
 from stylex.search.explanation import explain
 from stylex.search.results import Explanation
 from stylex.search.selection import Pick
-from stylex.search.sweeps import positions, turn
+from stylex.search.sweeps import positions
 from stylex.types import Images
 
 SMALL = {"k": 3, "num_images": 24, "num_random": 0, "num_shown": 3, "least_rise": 1e-4}
@@ -45,7 +46,8 @@ def test_turning_moves_one_coordinate_to_the_extremes_and_back_to_its_own_value(
     styles = torch.tensor([[0.5, 3.0], [-0.25, 4.0]], dtype=torch.float64)
     extremes = torch.tensor([[-1.0, 0.0], [2.0, 9.0]], dtype=torch.float64)
     stops = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
-    turned = turn(styles, Pick(0, direction), extremes, stops)
+    pick = Pick(0, direction)
+    turned = torch.stack([turn(styles, pick, extremes, p) for p in stops.tolist()], dim=1)
     goal, back = extremes[direction, 0], extremes[1 - direction, 0]
     own = styles[:, 0]
     expected = torch.stack(
@@ -84,9 +86,11 @@ def test_every_frame_of_a_sweep_is_the_synthesis_of_its_styles(
         assert torch.equal(sweep["positions"], stops)
         assert sweep["indices"].tolist() == attribute.shown.indices[:4].tolist()
         styles = found.statistics.styles[sweep["indices"]]
-        turned = turn(styles, attribute.pick, found.statistics.extremes, stops)
         for i, t in ((0, 0), (1, 10), (2, 17), (2, 30)):
-            pixels, probabilities = drawn(model, turned[i, t])
+            extremes, stop = found.statistics.extremes, float(stops[t])
+            pixels, probabilities = drawn(
+                model, turn(styles[i : i + 1], attribute.pick, extremes, stop)[0]
+            )
             assert int((sweep["frames"][i, t].int() - pixels.int()).abs().max()) <= 1
             torch.testing.assert_close(sweep["probabilities"][i, t], probabilities)
         for t, pictures in ((10, attribute.shown.unchanged), (30, attribute.shown.changed)):

@@ -3,6 +3,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const FLICKER_MS = 700;
+const TICK_PX = 40; // room that a tick's word needs
 const LEAST_MAP = 16; // pixel values; a map's full colour is at least this change
 
 function make(tag, className, text) {
@@ -135,7 +136,7 @@ class Knob {
   makeChoice(figure, at) {
     figure.tabIndex = 0;
     figure.setAttribute("role", "button");
-    figure.setAttribute("aria-label", `Probabilities of image ${this.sheet.indices[at]}`);
+    figure.querySelector("canvas").setAttribute("role", "presentation"); // the figure tells what it shows
     figure.addEventListener("click", () => this.lookAt(at));
     figure.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== " ") return;
@@ -175,7 +176,8 @@ class Knob {
       else sheet.draw(view.after.canvas, view.at, frame);
       const probability = percent(sheet.probabilities[view.at][frame][0]);
       view.after.tag.textContent = probability;
-      view.after.canvas.setAttribute("aria-label", `image ${sheet.indices[view.at]}, ${this.place(frame)}: ${this.search.target} ${probability}`);
+      const told = `image ${sheet.indices[view.at]}, ${this.place(frame)}: ${this.search.target} ${probability}`;
+      (this.views.length > 1 ? view.after.root : view.after.canvas).setAttribute("aria-label", told);
       view.before.canvas.setAttribute("aria-label", `image ${sheet.indices[view.at]}, unchanged`);
     }
     this.fillBars(sheet.probabilities[this.looked]);
@@ -191,16 +193,29 @@ class Knob {
     return added.length ? `attributes ${added.map((rank) => `#${rank}`).join(", ")} together` : "no attribute";
   }
 
+  /** Marks whole strengths and both ends, or every step of a ladder; where there is room it names them. */
   addTicks() {
     const ticks = this.root.querySelector("[data-ticks]");
     const { positions, last } = this.sheet;
-    const shown = this.isLadder ? positions.map((p, i) => [i, i ? `+#${this.search.ladderRanks[i - 1]}` : "0"])
-      : positions.map((p, i) => [i, signed(p)]).filter(([i]) => i === last || Number.isInteger(positions[i]));
-    for (const [i, text] of shown) {
-      const tick = make("span", "", text);
-      tick.style.left = `${(100 * i) / last}%`;
+    const ends = positions[last];
+    const whole = [-1, 0, 1, 2].filter((p) => p >= positions[0] && p < ends);
+    const shown = this.isLadder ? positions.map((p) => [p, p ? `+#${this.search.ladderRanks[p - 1]}` : "0"])
+      : [...whole, ends].map((p) => [this.frameAt(p), signed(p)]);
+    const every = Math.ceil((shown.length * TICK_PX) / Math.max(TICK_PX, ticks.clientWidth));
+    shown.forEach(([frame, text], i) => {
+      const tick = make("span", "", i % every && this.isLadder ? "" : text);
+      tick.style.left = `${(100 * frame) / last}%`;
       ticks.append(tick);
-    }
+    });
+  }
+
+  /** Between which frames a position lies, as a number with a fraction. */
+  frameAt(position) {
+    const { positions } = this.sheet;
+    const next = positions.findIndex((p) => p >= position);
+    if (next < 1) return 0;
+    const [low, high] = [positions[next - 1], positions[next]];
+    return next - 1 + (position - low) / (high - low);
   }
 
   addBars() {

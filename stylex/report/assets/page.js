@@ -23,10 +23,10 @@ function save(name, kind, text) {
 /** What the browser keeps between two visits; nothing where it may not. */
 const kept = {
   read(key) {
-    try { return localStorage.getItem(key); } catch { return null; }
+    try { return JSON.parse(localStorage.getItem(key)); } catch { return null; }
   },
   write(key, value) {
-    try { localStorage.setItem(key, value); } catch { /* the page works without */ }
+    try { localStorage.setItem(key, JSON.stringify(value)); } catch { /* the page works without */ }
   },
 };
 
@@ -48,7 +48,7 @@ function openTab(tab, focus) {
 tabs.forEach((tab, i) => {
   tab.addEventListener("click", () => {
     openTab(tab, false);
-    history.replaceState(null, "", `#${tab.getAttribute("aria-controls")}`);
+    history.replaceState(null, "", `#tab=${tab.getAttribute("aria-controls")}`);
   });
   tab.addEventListener("keydown", (event) => {
     const to = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: tabs.length - 1 }[event.key];
@@ -65,17 +65,17 @@ function choose(search) {
   wake(document);
 }
 
+/** Opens what the address names: a tab, or an attribute's card in its tab. */
 function follow() {
-  const id = decodeURIComponent(location.hash.slice(1));
-  const place = id && document.getElementById(id);
-  if (!place) return;
-  const section = place.closest("section");
-  const tab = section && tabs.find((each) => each.getAttribute("aria-controls") === section.id);
+  const name = decodeURIComponent(location.hash.slice(1));
+  const wanted = name.startsWith("tab=") ? name.slice(4) : "overview";
+  const card = name.startsWith("attribute-") ? document.getElementById(name) : null;
+  const section = card ? card.closest("section") : document.getElementById(wanted);
+  const tab = tabs.find((each) => section && each.getAttribute("aria-controls") === section.id);
   if (!tab) return;
-  const part = place.closest("[data-search]");
-  if (part) choose(part.dataset.search);
+  if (card) choose(card.closest("[data-search]").dataset.search);
   openTab(tab, false);
-  if (place !== section) place.scrollIntoView();
+  if (card) card.scrollIntoView();
 }
 
 for (const select of document.querySelectorAll("[data-chooser]")) {
@@ -90,8 +90,9 @@ for (const radio of document.querySelectorAll("[data-image]")) {
     }
   });
 }
-// Once only what can be seen is built, an image chosen earlier is taken over by the browser's form memory.
-window.addEventListener("pageshow", () => {
+// A browser remembers which image was chosen before a reload; the knobs begin with the first.
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) return;
   for (const radio of document.querySelectorAll("[data-image][value='0']")) radio.checked = true;
 });
 window.addEventListener("hashchange", follow);
@@ -108,12 +109,16 @@ theme.addEventListener("click", () => {
   paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
   kept.write("stylex-theme", document.documentElement.dataset.theme);
 });
-paint(kept.read("stylex-theme") || document.documentElement.dataset.theme);
+paint(document.documentElement.dataset.theme);
 
 // ---- names: the same attribute has one name, wherever it stands
 const saveNames = document.getElementById("save-names");
-const names = Object.fromEntries(data.searches.flatMap((search) => search.attributes.map((a) => [a.key, a.name])));
-const namesKey = `stylex-names:${location.pathname}`; // unsaved names survive a reload
+const written = {}; // by the report, from names.json
+for (const attribute of data.searches.flatMap((search) => search.attributes)) {
+  written[attribute.key] ||= attribute.name;
+}
+const names = { ...written };
+const namesKey = `stylex-names:${location.pathname}`; // names that were not saved survive a reload
 
 function rename(key, name, from) {
   names[key] = name;
@@ -125,20 +130,25 @@ function rename(key, name, from) {
   }
 }
 
+/** Keeps what was typed, with what stood there: a newer report's names win over older typing. */
+function keepNames() {
+  const changed = Object.keys(names).filter((key) => names[key] !== written[key]);
+  saveNames.hidden = changed.length === 0;
+  kept.write(namesKey, Object.fromEntries(changed.map((key) => [key, { was: written[key], now: names[key] }])));
+}
+
+for (const [key, name] of Object.entries(written)) rename(key, name, null);
+for (const [key, edit] of Object.entries(kept.read(namesKey) || {})) {
+  if (key in names && edit && edit.was === written[key]) rename(key, String(edit.now), null);
+}
+keepNames();
 for (const field of document.querySelectorAll("[data-name]")) {
   field.addEventListener("input", () => {
     rename(field.dataset.name, field.value, field);
-    saveNames.hidden = false;
-    kept.write(namesKey, JSON.stringify(names));
+    keepNames();
   });
 }
-for (const [key, name] of Object.entries(JSON.parse(kept.read(namesKey) || "{}"))) {
-  if (key in names && name !== names[key]) {
-    rename(key, name, null);
-    saveNames.hidden = false;
-  }
-}
-saveNames.title = "Put the file into the search's folder and run python -m stylex.report FOLDER: page, figures and animations use the names";
+saveNames.title = "Put the file into the folder of this page and run python -m stylex.report: page, figures and animations use the names";
 saveNames.addEventListener("click", () => {
   const given = Object.fromEntries(Object.entries(names).filter(([, name]) => name.trim()));
   save("names.json", "application/json", `${JSON.stringify(given, null, 2)}\n`);

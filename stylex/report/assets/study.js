@@ -42,23 +42,26 @@ class Study {
     this.room = room;
     this.participant = participant;
     this.rows = [];
+    this.saved = false;
     this.questions = [...this.comparisons(attributes), ...shuffled(attributes).map((attribute) => ({ kind: "words", attribute }))];
     this.at = -1;
     document.body.classList.add("blind");
     this.next();
   }
 
-  /** Attributes with enough images, the first ones of every search in turn. */
+  /** Attributes with enough images and another one to tell them from, the first ones of every search in turn. */
   static eligible(most) {
     const found = data.searches.flatMap((search, number) => search.attributes
       .filter((a) => a.sweep !== null && sheets[a.sweep].indices.length > EXAMPLES)
       .map((a) => ({ ...a, number, sheet: sheets[a.sweep] })));
-    return found.sort((a, b) => a.rank - b.rank).slice(0, most);
+    const asked = found.map((a) => ({ ...a, others: found.filter((b) => b.number === a.number && b.coordinate !== a.coordinate) }));
+    return asked.filter((a) => a.others.length > 0).sort((a, b) => a.rank - b.rank).slice(0, most);
   }
 
+  /** The wrong candidate is of the same classes and of another coordinate: only the change tells them apart. */
   comparisons(attributes) {
     return shuffled(attributes).map((attribute) => {
-      const other = shuffled(attributes.filter((a) => a !== attribute))[0];
+      const other = shuffled(attribute.others)[0];
       const rows = shuffled(attribute.sheet.indices.map((_, i) => i));
       const right = { attribute, row: rows[EXAMPLES] };
       const wrong = { attribute: other, row: shuffled(other.sheet.indices.map((_, i) => i))[0] };
@@ -83,6 +86,9 @@ class Study {
     stop.addEventListener("click", () => this.finish());
     box.append(stop);
     this.room.append(box);
+    const heading = box.querySelector("h3");
+    heading.tabIndex = -1;
+    if (question.kind !== "words") heading.focus();
     this.start(question.kind === "words" ? VERBAL_MS : CANDIDATE_MS);
     return undefined;
   }
@@ -155,7 +161,7 @@ class Study {
     const search = data.searches[attribute.number];
     const [a, b] = (candidates || []).map((candidate) => candidate.attribute.key);
     this.rows.push({
-      participant: this.participant, question: this.at + 1, kind, from: search.source ?? "any other class", to: search.target,
+      participant: this.participant, question: this.at + 1, kind, from: search.from, to: search.target,
       attribute: attribute.key, candidate_a: a, candidate_b: b, answer, correct: correct === null ? "" : Number(correct),
       seconds: ((performance.now() - this.begun) / 1000).toFixed(1),
     });
@@ -182,7 +188,10 @@ class Study {
     const button = make("button", "main", "Save answers.csv");
     button.type = "button";
     button.id = "study-save";
-    button.addEventListener("click", () => save("answers.csv", "text/csv", this.table()));
+    button.addEventListener("click", () => {
+      this.saved = true;
+      save("answers.csv", "text/csv", this.table());
+    });
     box.append(button);
     this.room.replaceChildren(box);
     button.focus();
@@ -201,15 +210,21 @@ class Study {
 let study = null;
 document.getElementById("study-start").addEventListener("click", () => {
   const room = document.getElementById("study-room");
-  const attributes = Study.eligible(Number(document.getElementById("study-attributes").value) || 6);
+  const field = document.getElementById("study-attributes");
+  field.value = Math.min(Number(field.max), Math.max(Number(field.min), Math.round(Number(field.value)) || Number(field.min)));
+  const attributes = Study.eligible(Number(field.value));
   if (attributes.length < 2) {
-    room.replaceChildren(make("p", "", "A study needs at least two attributes with three images each; this search has fewer."));
+    room.replaceChildren(make("p", "", "A study needs at least two attributes of one search with three images each; there are fewer here."));
     return;
   }
+  const unsaved = study !== null && study.rows.length > 0 && !study.saved;
+  if (unsaved && !confirm("The answers given so far are not saved. Start anew without them?")) return;
   study = new Study(room, attributes, document.getElementById("study-participant").value.trim());
 });
 document.addEventListener("keydown", (event) => {
-  if (!document.body.classList.contains("blind") || event.target.matches("input")) return;
-  const choice = document.querySelector(`[data-candidate="${event.key.toUpperCase()}"]`);
+  const isHeld = event.ctrlKey || event.metaKey || event.altKey || event.repeat;
+  const letter = event.key.toUpperCase();
+  if (isHeld || !["A", "B"].includes(letter) || event.target.matches("input")) return;
+  const choice = document.querySelector(`.blind [data-candidate="${letter}"]`);
   if (choice) choice.click();
 });

@@ -52,7 +52,8 @@ def _band(sheet: Sheet, y: float, results: Results, columns: int) -> float:
     """Draws a search's attributes; returns where the band ends."""
     most = 0.3 * sheet.width  # of a class's name
     names = (fit(name, most, TEXT_PT, bold=True) for name in (source(results), target(results)))
-    name = " → ".join(names)
+    image = results.explained_image
+    name = ("" if image is None else f"image {image} · ") + " → ".join(names)
     sheet.write(0, y, name, bold=True)
     room = sheet.width - text_px(name, TEXT_PT, bold=True) - BAND_GAP_PX
     note = fit(f"in the box: probability of {target(results)}", room, NOTE_PT)

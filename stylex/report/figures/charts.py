@@ -124,7 +124,7 @@ def draw_intervals(results: Results, columns: int) -> Sheet:
                 text = with_interval(found, is_share=is_share)
                 y = i * ROW_PX + (ROW_PX - line_px(NOTE_PT)) / 2
                 sheet.write(x + plot_px + gap, y, text, NOTE_PT, color=MUTED)
-    filled = [not _is_hollow(a) for a in attributes]
+    filled, height = [not _is_hollow(a) for a in attributes], 0
     for x, name, estimates in (
         (left, f"mean effect on the logit of {target(results)}", [a.effect for a in attributes]),
         (right, f"classified as {target(results)} by it alone", [a.flips for a in attributes]),
@@ -133,9 +133,10 @@ def draw_intervals(results: Results, columns: int) -> Sheet:
         _draw_rows(axes, estimates, filled)
         lines = wrap(name, plot_px + value_px / 2, NOTE_PT, 2)
         axes.set_xlabel("\n".join(lines))
+        height = max(height, len(lines))
     axes.set_xlim(-0.04, 1.04)
     axes.set_xticks([0, 0.5, 1], [wording.percent(share) for share in (0, 0.5, 1)])
-    sheet.height += pixels(15) + len(lines) * line_px(NOTE_PT)
+    sheet.height += pixels(15) + height * line_px(NOTE_PT)
     _draw_legend(sheet, attributes)
     sheet.note(
         sheet.height,

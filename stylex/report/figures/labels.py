@@ -35,7 +35,7 @@ def target(results: Results) -> str:
 
 def source(results: Results) -> str:
     """The class moved from, or what stands for all others."""
-    return "any other class" if results.source is None else short(results.source)
+    return short(wording.source(results))
 
 
 def points(change: float) -> str:
@@ -62,9 +62,11 @@ def measured_on(results: Results) -> str:
 
 
 def file_name(results: Results) -> str:
-    """From which class to which, in letters that are safe in a file's name everywhere."""
+    """The image, if it is one, and the classes, in letters that are safe in a file's name."""
     names = (results.source or "others", results.target)
-    return "-to-".join(_safe(name) or "class" for name in names)
+    pair = "-to-".join(_safe(name) or "class" for name in names)
+    image = results.explained_image
+    return pair if image is None else f"image-{image}-{pair}"
 
 
 def file_names(searches: Sequence[Results]) -> list[str]:

@@ -70,8 +70,9 @@ def _figures(searches: Sequence[Results]) -> Iterator[tuple[str, Draw]]:
     yield "attributes", partial(draw_attributes, searches)
     for results, pair in zip(searches, file_names(searches), strict=True):
         suffix = f"-{pair}" if pair else ""
+        image = f"image-{results.gallery.indices[0]}{suffix}"
+        yield pair if pair and results.is_one_image else image, partial(draw_image, results)
         named = {
-            f"image-{results.gallery.indices[0]}": draw_image,
             "effects": draw_effects,
             "dose-response": draw_doses,
             "intervals": draw_intervals,
