@@ -130,9 +130,10 @@ def _sorted_out(
         elif is_group:
             groups.append(f"{name}={_check_option(name, override.value())}")
         elif override.is_sweep_override():
+            got = text.partition("=")[2]
             raise InputError(
-                f"{name} must be one value or a list, got '{text.partition('=')[2]}'; give "
-                f"'{name}=[{text.partition('=')[2]}]'"
+                f"{name} must be one value, got '{got}'; give '{name}=[{got}]' for a list, or add "
+                "--multirun for a run of each"
             )
         elif not name.startswith("hydra") and not override.is_add():
             values.append((text, name))

@@ -112,7 +112,9 @@ def test_what_is_no_key_and_value_is_refused(typed: str) -> None:
 
 
 def test_several_values_where_one_run_is_asked_for_are_written_as_a_list() -> None:
-    message = r"report.format must be one value or a list, got 'gif,mp4'; give 'report.format=\[gif"
+    message = (
+        r"report.format must be one value, got 'gif,mp4'; give 'report.format=\[gif,mp4\]' for"
+    )
     refused("search", message, "report.format=gif,mp4")
     door._check_overrides("search", ["report.format=[gif,mp4]"])
 

@@ -137,5 +137,5 @@ def test_an_unknown_launcher_is_refused() -> None:
 
 
 def test_several_values_in_one_run_are_refused() -> None:
-    refused("To sweep over it, add --multirun", "source=Coat,Dress")
+    refused("add --multirun for a run of each", "source=Coat,Dress")
     door._check_overrides("search", ["source=Coat,Dress"], several=True)

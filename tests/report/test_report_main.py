@@ -174,7 +174,7 @@ def test_two_searches_of_one_model_share_a_page_and_a_figure(
         (["{folder}", "panels=0"], "panels of an animation must be at least 1, got 0"),
         (["{folder}", "{other}"], "searches on one page must be of one model"),
         (["{folder}", "{stronger}"], "must be of one strength, got"),
-        (["{folder}", "panels=1,2"], "panels must be one value or a list, got '1,2'"),
+        (["{folder}", "panels=1,2"], "panels must be one value, got '1,2'"),
         (["{folder}", "{folder}"], "ask different questions, got Pullover → Coat twice"),
         (["{folder}", "formt=gif"], "got 'formt'; the nearest one is 'format'"),
     ],
