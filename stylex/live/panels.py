@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from stylex.imaging import to_uint8
-from stylex.report.canvas import to_pillow
+from stylex.report.animations.canvas import to_pillow
 from stylex.report.results import Pictures
 from stylex.report.wording import percent, ranks
 from stylex.search.exploration import Exploration, Subject, View

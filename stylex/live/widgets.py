@@ -14,8 +14,8 @@ from stylex.errors import InputError
 from stylex.live import panels
 from stylex.live.uploads import ENDINGS, Limits, read_upload
 from stylex.progress import Progress
-from stylex.report.animation import Style, flicker
-from stylex.report.codec import write_film
+from stylex.report.animations.animation import Style, flicker
+from stylex.report.animations.codec import write_film
 from stylex.search.exploration import FARTHEST, FARTHEST_BACK, Exploration, Subject, View
 from stylex.search.results import Explanation
 

@@ -10,8 +10,8 @@ from stylex.artifacts import read_json, write_json
 from stylex.errors import InputError
 from stylex.progress import Progress
 from stylex.report import wording
-from stylex.report.animation import Film, Style, flicker, sweep
-from stylex.report.codec import check_format, write_film
+from stylex.report.animations.animation import Film, Style, flicker, sweep
+from stylex.report.animations.codec import check_format, write_film
 from stylex.report.figures.labels import file_names
 from stylex.report.figures.paper import check_formats, write_figures
 from stylex.report.page import write_page

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 
 from stylex.errors import InputError
 from stylex.imaging import enlarge
-from stylex.report.animation import Film, Style, flicker, sweep
-from stylex.report.canvas import probability_box, probability_tag, text_width, wrap
+from stylex.report.animations.animation import Film, Style, flicker, sweep
+from stylex.report.animations.canvas import probability_box, probability_tag, text_width, wrap
 from stylex.report.pictures import Pictures, Sweep
 
 Find = Callable[[np.ndarray, np.ndarray], list[tuple[int, int]]]

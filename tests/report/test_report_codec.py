@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from stylex.errors import InputError
-from stylex.report.animation import Film, Style, flicker, sweep
-from stylex.report.codec import write_film
-from stylex.report.palette import share_palette
+from stylex.report.animations.animation import Film, Style, flicker, sweep
+from stylex.report.animations.codec import write_film
+from stylex.report.animations.palette import share_palette
 from stylex.report.pictures import Pictures, Sweep
 
 CAPTION = "Pullover → Coat · #1 · 外 <&> · strength ×2"

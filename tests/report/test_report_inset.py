@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stylex.report.animation import Style, flicker
-from stylex.report.inset import find_region
+from stylex.report.animations.animation import Style, flicker
+from stylex.report.animations.inset import find_region
+from stylex.report.animations.stage import Words, build_stage
 from stylex.report.pictures import Pictures
-from stylex.report.stage import Words, build_stage
 
 
 def frames_with(side: int, top: int, left: int, size: int, channels: int = 1) -> torch.Tensor:

@@ -11,9 +11,18 @@ import torch
 from PIL import Image, ImageDraw
 
 from stylex.errors import InputError
-from stylex.report.canvas import INK, MUTED, PAPER, line_height, paint, printable, text_width, write
+from stylex.report.animations.canvas import (
+    INK,
+    MUTED,
+    PAPER,
+    line_height,
+    paint,
+    printable,
+    text_width,
+    write,
+)
+from stylex.report.animations.stage import Stage, Words, build_stage
 from stylex.report.pictures import Pictures, Sweep
-from stylex.report.stage import Stage, Words, build_stage
 
 LAYOUTS = ("row", "square")
 LEAST_MS, MOST_MS = 600, 1000  # of a flicker's frame

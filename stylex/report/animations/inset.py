@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from stylex.imaging import Picture
-from stylex.report.canvas import (
+from stylex.report.animations.canvas import (
     FINE,
     INK,
     MUTED,

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from stylex.imaging import Picture
-from stylex.report.canvas import (
+from stylex.report.animations.canvas import (
     INK,
     MUTED,
     PAPER,
@@ -24,7 +24,7 @@ from stylex.report.canvas import (
     wrap,
     write_lines,
 )
-from stylex.report.inset import Inset, Point, draw_places, find_region, leader_masks
+from stylex.report.animations.inset import Inset, Point, draw_places, find_region, leader_masks
 
 IMAGE_PX, ONE_IMAGE_PX = 160, 320  # smaller images are enlarged up to this by a whole factor
 LEAST_WIDTH_PX = 320  # so that words have room over a single image

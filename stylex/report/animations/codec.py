@@ -11,8 +11,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from stylex.artifacts import replacing
 from stylex.errors import InputError
-from stylex.report.animation import Film
-from stylex.report.palette import share_palette
+from stylex.report.animations.animation import Film
+from stylex.report.animations.palette import share_palette
 
 ENDINGS = (".gif", ".webp", ".apng", ".mp4")
 VIDEO_RATE = 50  # frames a second: 20 ms divide what films are made of
