@@ -276,9 +276,13 @@ def test_a_name_that_was_not_saved_survives_a_reload(
 ) -> None:
     show(browser, write_folder(name="kept"), tab="class")
     browser.find_element(By.CSS_SELECTOR, "#attribute-0-3 [data-name]").send_keys("sleeves")
-    browser.refresh()
-    field = browser.find_element(By.CSS_SELECTOR, "#attribute-0-3 [data-name]")
-    assert field.get_attribute("value") == "sleeves"
+
+    def survives() -> bool:
+        browser.refresh()  # again while the browser has not yet written its memory
+        return typed(browser, 3) == "sleeves"
+
+    wait_for(survives, "the name")
+    assert browser.find_element(By.ID, "save-names").is_displayed()
 
 
 def typed(browser: Chrome, rank: int) -> str:

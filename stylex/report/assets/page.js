@@ -130,18 +130,22 @@ function rename(key, name, from) {
   }
 }
 
+function changedNames() {
+  return Object.keys(names).filter((key) => names[key] !== written[key]);
+}
+
 /** Keeps what was typed, with what stood there: a newer report's names win over older typing. */
 function keepNames() {
-  const changed = Object.keys(names).filter((key) => names[key] !== written[key]);
-  saveNames.hidden = changed.length === 0;
-  kept.write(namesKey, Object.fromEntries(changed.map((key) => [key, { was: written[key], now: names[key] }])));
+  saveNames.hidden = changedNames().length === 0;
+  const edits = changedNames().map((key) => [key, { was: written[key], now: names[key] }]);
+  kept.write(namesKey, Object.fromEntries(edits));
 }
 
 for (const [key, name] of Object.entries(written)) rename(key, name, null);
 for (const [key, edit] of Object.entries(kept.read(namesKey) || {})) {
   if (key in names && edit && edit.was === written[key]) rename(key, String(edit.now), null);
 }
-keepNames();
+saveNames.hidden = changedNames().length === 0;
 for (const field of document.querySelectorAll("[data-name]")) {
   field.addEventListener("input", () => {
     rename(field.dataset.name, field.value, field);
