@@ -89,15 +89,17 @@ def _write_gif(path: Path, film: Film) -> None:
     )
 
 
+def _for_ever(film: Film) -> dict[str, Any]:
+    """What Pillow needs to write all frames with their times, to be repeated for ever."""
+    others, times = list(film.frames[1:]), list(film.durations_ms)
+    return {"save_all": True, "append_images": others, "duration": times, "loop": 0}
+
+
 def _write_webp(path: Path, film: Film) -> None:
-    first, *others = film.frames
-    first.save(
+    film.frames[0].save(
         path,
         format="WEBP",
-        save_all=True,
-        append_images=others,
-        duration=list(film.durations_ms),
-        loop=0,
+        **_for_ever(film),
         lossless=True,
         quality=50,  # of lossless files: effort
         method=2,
@@ -120,16 +122,7 @@ def _described(caption: str) -> bytes:
 def _write_apng(path: Path, film: Film) -> None:
     facts = PngInfo()
     facts.add_itxt("Description", film.caption)
-    first, *others = film.frames
-    first.save(
-        path,
-        format="PNG",
-        save_all=True,
-        append_images=others,
-        duration=list(film.durations_ms),
-        loop=0,
-        pnginfo=facts,
-    )
+    film.frames[0].save(path, format="PNG", **_for_ever(film), pnginfo=facts)
 
 
 def _write_mp4(path: Path, film: Film) -> None:
