@@ -13,7 +13,8 @@ from torch import Tensor
 
 from stylex.artifacts import read_tensors
 from stylex.errors import InputError
-from stylex.imaging import Pixels
+from stylex.types import Pixels
+
 
 FOLDER = "edits"
 _TENSORS = ("positions", "images", "reconstructions", "edited", "together")
