@@ -15,7 +15,6 @@ from stylex.artifacts import read_tensors
 from stylex.errors import InputError
 from stylex.types import Pixels
 
-
 FOLDER = "edits"
 _TENSORS = ("positions", "images", "reconstructions", "edited", "together")
 
