@@ -117,7 +117,7 @@ class FashionMNIST(ImageSet):
     """
 
     def __init__(self, *, split: str, resolution: int, channels: int) -> None:
-        _check_form(split, resolution, channels)
+        check_form(split, resolution, channels)
         self._part = "test" if split == "test" else "train"
         pixels = _read_idx(_FASHION_MNIST / f"{self._part}-images-idx3-ubyte.xz")
         labels = _read_idx(_FASHION_MNIST / f"{self._part}-labels-idx1-ubyte.xz")
@@ -173,7 +173,7 @@ class ImageFolder(ImageSet):
         test_share: float,
         seed: int,
     ) -> None:
-        _check_form(split, resolution, channels)
+        check_form(split, resolution, channels)
         _check_shares(validation_share, test_share)
         self.root = Path(root)
         self._paths: list[str] = []
@@ -212,7 +212,12 @@ class ImageFolder(ImageSet):
         return "\n".join(sorted(lines)).encode()
 
 
-def _check_form(split: str, resolution: int, channels: int) -> None:
+def check_form(split: str, resolution: int, channels: int) -> None:
+    """Refuses what no image set can be.
+
+    Raises:
+        InputError: If the split, the resolution or the number of channels is none.
+    """
     if split not in _SPLITS:
         raise InputError(f"split must be train, validation or test, got {split}")
     check_resolution(resolution)
