@@ -35,7 +35,7 @@ MODEL_FILE, CLASSIFIER_FILE, CONFIG_FILE = (
 )
 DISCRIMINATOR_FILE = "discriminator.safetensors"  # optional: only the search's filter asks for it
 AGE_CLASSES = ("old", "young")  # of the released age model
-Appended = Literal["softmax", "uniform"]
+Appended = Literal["softmax", "uniform", "none"]
 
 
 class StylEx(nn.Module):
@@ -47,7 +47,8 @@ class StylEx(nn.Module):
         generator: Latents → styles → images.
         classifier: The frozen classifier under explanation.
         appended: What `encode` appends: the classifier's softmax (the paper), or equal
-            probabilities, so that the styles alone must carry the class.
+            probabilities, so that the styles alone must carry the class: `uniform` at explanation
+            alone, `none` in training, too.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class StylEx(nn.Module):
     def encode(self, images: Images) -> Latents:
         """Latents w = concat(E(x), p), where p is what `appended` says."""
         probabilities = self.classifier.probabilities(images)
-        if self.appended == "uniform":
+        if self.appended != "softmax":
             probabilities = self.hidden(probabilities)
         return torch.cat((self.encoder(images), probabilities), dim=1)
 
@@ -121,7 +122,9 @@ def build_model(spec: Spec[str, Any], classifier: FrozenClassifier) -> StylEx:
         InputError: If `appended` is unknown.
     """
     if spec["appended"] not in get_args(Appended):
-        raise InputError(f"model.appended must be softmax or uniform, got '{spec['appended']}'")
+        raise InputError(
+            f"model.appended must be softmax, uniform or none, got '{spec['appended']}'"
+        )
     size = {"resolution_px": spec["resolution_px"], "image_channels": spec["channels"]}
     latent_dim = spec["latent_dim"]
     return StylEx(

@@ -121,12 +121,14 @@ def script(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("option", options("classifier"))
 def test_every_classifier_option_gives_one_logit_per_class(option: str, script: Path) -> None:
     given = {**NEEDED, "classifier/torchscript.yaml": [f"classifier.network={script}"]}
-    num_classes = 10 if option == "fashion" else 3
+    num_classes = {"fashion": 10, "faces": 2}.get(option, 3)
     overrides = given.get(f"classifier/{option}.yaml", [])
-    config = plain(composed("train", f"classifier={option}", *overrides))
+    data = "faces" if option == "faces" else "fashion"
+    config = plain(composed("train", f"classifier={option}", f"data={data}", *overrides))
     names = [f"class {i}" for i in range(num_classes)]
     classifier = build_classifier(config["classifier"], names)
-    images = torch.zeros(2, config["data"]["channels"], 32, 32)
+    size = config["data"]["resolution"]
+    images = torch.zeros(2, config["data"]["channels"], size, size)
     logits, features = classifier.features(images)
     assert logits.shape == (2, num_classes)
     assert len(features) == len(config["classifier"]["feature_layers"])

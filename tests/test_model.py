@@ -18,6 +18,7 @@ from stylex.model import (
     CONFIG_FILE,
     DISCRIMINATOR_FILE,
     MODEL_FILE,
+    Appended,
     StylEx,
     build_discriminator,
     build_model,
@@ -43,12 +44,13 @@ def test_the_latent_is_the_code_followed_by_the_classifiers_softmax(
     torch.testing.assert_close(latents[:, 4:], softmax)
 
 
-def test_appended_uniform_gives_every_image_equal_probabilities(
-    tiny_model: StylEx, tiny_images: Images
+@pytest.mark.parametrize("appended", ["uniform", "none"])
+def test_without_the_softmax_every_image_gets_equal_probabilities(
+    tiny_model: StylEx, tiny_images: Images, appended: Appended
 ) -> None:
     code = tiny_model.encode(tiny_images)[:, :4]
 
-    tiny_model.appended = "uniform"
+    tiny_model.appended = appended
     latents = tiny_model.encode(tiny_images)
 
     assert torch.equal(latents[:, :4], code)
@@ -191,7 +193,7 @@ def test_an_unknown_appended_part_is_refused(
 ) -> None:
     spec = {**tiny_config["model"], "appended": "logits"}
 
-    with pytest.raises(InputError, match="appended must be softmax or uniform, got 'logits'"):
+    with pytest.raises(InputError, match="appended must be softmax, uniform or none, got 'logits'"):
         build_model(spec, tiny_classifier)
 
 

@@ -125,6 +125,8 @@ class StylExModule(LightningModule):
         replaced = torch.zeros((), device=self.device)
         chunks = images.chunk(self.settings["accumulation"])
         probabilities = [self.model.classifier.probabilities(chunk) for chunk in chunks]
+        if self.model.appended == "none":
+            probabilities = [self.model.hidden(p) for p in probabilities]
         by_encoder = self.schedule.takes_encoder_path(self.step)
         terms: dict[str, Tensor] = {}
 

@@ -289,6 +289,24 @@ def test_a_share_of_1_hidden_by_uniform_makes_the_generators_input_independent_o
     assert torch.equal(found[0][:, -3:], torch.full((4, 3), 1 / 3))
 
 
+def test_without_appended_probabilities_no_network_hears_of_the_classifier(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee(
+        hidden_share=0.5, perceptual="none", weights={"classifier_kl": 0.0, "perceptual": 0.0}
+    )
+    module.model.appended = "none"
+    told, judged = recorded_latents(module), []
+    module.discriminator.register_forward_pre_hook(lambda _, given: judged.append(given[1]))
+
+    take_steps(module, batches[:2])  # one on each path
+
+    equal = torch.full((3,), 1 / 3)
+    assert all(torch.equal(p, equal.expand_as(p)) for p in judged)
+    assert all((latents[..., -3:] == equal).all() for latents in told)
+    assert len(judged) >= 4
+
+
 def test_a_share_of_1_hidden_by_others_tells_every_image_another_ones_probabilities(
     make_trainee: MakeModule, batches: list[Batch]
 ) -> None:
