@@ -23,7 +23,7 @@ from stylex.search.results import Settings
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
-DOORS = ("train", "search", "report", "evaluation", "live")
+DOORS = ("train", "search", "report", "card", "live")
 NETWORK = "classifier.network=stylex.classifier.backbones:SmallCNN"
 WIDTHS = "{channels: 3, num_classes: null, width: 4, dropout: 0.0}"
 SLURM = "needs pip install '.[slurm]'"

@@ -46,7 +46,7 @@ def refused(config_name: str, match: str, *overrides: str) -> None:
         ("train", "sed=4", "seed"),
         ("search", "traget=Coat", "target"),
         ("search", "batch_size=4", "search.batch_size"),
-        ("evaluation", "checkpont=x", "checkpoint"),
+        ("card", "checkpont=x", "checkpoint"),
     ],
 )
 def test_a_mistyped_key_is_named_with_the_nearest_one(
@@ -154,11 +154,11 @@ def opened(
     output = tmp_path / "output"
 
     def refusal(name: str, *overrides: str) -> str:
-        given = [f"output_dir={output}"] if name != "evaluation" else []
+        given = [f"output_dir={output}"] if name != "card" else []
         arguments = [*given, "cpu_threads=1", *overrides]
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
-        if name == "evaluation":
-            from stylex.evaluation.__main__ import evaluate as run
+        if name == "card":
+            from benchmarks.card import evaluate as run
         else:
             run = getattr(script(name), name)
         with pytest.raises(SystemExit) as stopped:
@@ -229,7 +229,7 @@ def test_an_unknown_class_is_answered_with_the_known_ones(
     assert opened("search", f"checkpoint={checkpoint}", f"{key}=Pulover") == expected
 
 
-@pytest.mark.parametrize("name", ["search", "evaluation"])
+@pytest.mark.parametrize("name", ["search", "card"])
 def test_a_missing_checkpoint_is_named(opened: Opened, name: str) -> None:
     text = opened(name, "checkpoint=nowhere")
     assert "checkpoint must be a folder with model.safetensors and config.yaml" in text

@@ -1,6 +1,6 @@
-"""Door: the figures of a model's card.
+"""The figures of a model's card: what its README and the shipped settings rest on.
 
-`python -m stylex.evaluation checkpoint=pretrained/fashion-32` writes scores.json.
+`python -m benchmarks.card checkpoint=pretrained/fashion-32` writes scores.json.
 
 Attributes are selected, and extremes taken, on one split; every figure is measured on the other.
 """
@@ -264,4 +264,4 @@ def track(items: Iterable[Any], what: str) -> Iterable[Any]:
 
 
 if __name__ == "__main__":
-    open_door("evaluation", evaluate)
+    open_door("card", evaluate)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stylex.evaluation.__main__ import Study, label_leak, sufficiencies
+from benchmarks.card import Study, label_leak, sufficiencies
 from stylex.model import StylEx
 from stylex.search.selection import Pick
 from stylex.search.statistics import collect
