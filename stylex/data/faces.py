@@ -47,7 +47,7 @@ class Faces(DrawnSet):
             given["background"], (0.55, 0.72, 0.90), (0.62, 0.84, 0.62), (0.95, 0.70, 0.72)
         )
         canvas = Canvas(background, size)
-        turn = (given["pose"] - 0.5) * 0.36  # of the features; the head itself moves less
+        turn = (given["pose"] - 0.5) * 0.2  # of the features; the head itself moves less
         width = 0.46 + 0.16 * given["face_width"]
         head = canvas.ellipse(0.3 * turn, 0.08, width, 0.66)
         _paint_body(canvas, given, skin)
