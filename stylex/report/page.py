@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from stylex.artifacts import replacing
@@ -100,11 +100,20 @@ def write_page(path: Path, searches: Sequence[Results]) -> None:
         searches: What was read from their folders; at least one.
     """
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("stylex.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["zip"] = zip
     assets = files("stylex.report").joinpath("assets")
-    template = environment.from_string(assets.joinpath("page.html").read_text("utf-8"))
+
+    def asset(name: str) -> Markup:
+        return Markup(assets.joinpath(name).read_text("utf-8"))
+
+    evaluated = ["evaluation.css"] if any(each.evaluation for each in searches) else []
+    template = environment.get_template("page.html")
     sheets: list[dict[str, Any]] = []
     shown = [_classes(results) for results in searches]
     parts = [part(i, r, c, sheets) for i, (r, c) in enumerate(zip(searches, shown, strict=True))]
@@ -117,11 +126,8 @@ def write_page(path: Path, searches: Sequence[Results]) -> None:
         curve={"width": CURVE_WIDTH, "height": CURVE_HEIGHT},
         bar_width=BAR_WIDTH,
         longest_name=LONGEST_NAME,
-        style=Markup(assets.joinpath("page.css").read_text("utf-8")),
-        scripts=[
-            Markup(assets.joinpath(name).read_text("utf-8"))
-            for name in ("knobs.js", "page.js", "study.js")
-        ],
+        styles=[asset(name) for name in ("page.css", *evaluated)],
+        scripts=[asset(name) for name in ("knobs.js", "page.js", "study.js")],
         data={
             "searches": [_spoken(p, c) for p, c in zip(parts, shown, strict=True)],
             "sheets": sheets,
@@ -201,6 +207,7 @@ def _warnings(parts: Sequence[Part]) -> list[tuple[str, str]]:
 def _spoken(part: Part, classes: Classes) -> dict[str, Any]:
     """A search as the page's script needs it."""
     results = part.results
+    evaluation = results.evaluation
     return {
         "target": results.target,
         "source": results.source,
@@ -220,6 +227,7 @@ def _spoken(part: Part, classes: Classes) -> dict[str, Any]:
         ],
         "ladder": part.ladder,
         "ladderRanks": list(results.gallery.ladder_ranks),
+        **({"flagged": evaluation.flagged} if evaluation and evaluation.flagged else {}),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from stylex.artifacts import read_json
 from stylex.errors import InputError
 from stylex.estimates import Estimate
+from stylex.report.evaluation import Evaluation, read_evaluation
 from stylex.report.pictures import (
     Gallery,
     Pictures,
@@ -139,6 +140,7 @@ class Results:
         reconstructions: Images and what the model makes of them.
         metrics: Fidelity over all images.
         provenance: What made the results.
+        evaluation: What was measured of the edits; none if the search was not evaluated.
     """
 
     source: str | None
@@ -157,6 +159,7 @@ class Results:
     reconstructions: Reconstructions
     metrics: dict[str, Estimate]
     provenance: dict[str, Any]
+    evaluation: Evaluation | None
 
     @property
     def is_one_image(self) -> bool:
@@ -227,6 +230,7 @@ def read_results(folder: Path, output: Path | None = None) -> Results:
         provenance={
             name: _entry(made_by, name, f"'{folder / 'provenance.json'}'") for name in MADE_BY
         },
+        evaluation=read_evaluation(folder),
     )
 
 

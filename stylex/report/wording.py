@@ -23,6 +23,24 @@ def logits(change: float | None) -> str:
     return ABSENT if change is None else f"{change:+.2f}".replace("-", "−")
 
 
+def number(value: float, decimals: int) -> str:
+    """A figure with so many decimals; thousands apart."""
+    return f"{value:z,.{decimals}f}".replace("-", "−")
+
+
+def interval(estimate: Estimate, decimals: int) -> str:
+    """The 95 % interval of a figure in brackets; empty when there is none."""
+    if estimate.interval is None:
+        return ""
+    low, high = estimate.interval
+    return f"[{number(low, decimals)}, {number(high, decimals)}]"
+
+
+def counted(number: int, unit: str) -> str:
+    """So many images, pairs, seeds or people."""
+    return f"{number:,} {unit.removesuffix('s') if number == 1 else unit}"
+
+
 def times(strength: float) -> str:
     """A strength as a factor."""
     return f"×{strength:g}"

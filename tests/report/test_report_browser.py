@@ -21,7 +21,7 @@ from stylex.report.wording import percent
 
 WriteFolder = Callable[..., Path]
 HOSTILE = "<img src=x onerror=\"document.title='broken'\">"
-TABS = ("overview", "class", "image", "study")
+TABS = ("overview", "class", "image", "evaluation", "study")
 
 
 @pytest.fixture(scope="module")

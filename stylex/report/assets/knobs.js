@@ -114,7 +114,7 @@ class Knob {
     this.panels.replaceChildren();
     this.views = rows.map((at) => {
       const column = make("div", "column");
-      const before = this.figure("before", `image ${this.sheet.indices[at]}`);
+      const before = this.figure("before", `image ${this.sheet.indices[at]}${this.isFlagged(at) ? " · flagged" : ""}`);
       const after = this.figure("after", "");
       if (rows.length > 1) this.makeChoice(after.root, at);
       column.append(before.root, after.root);
@@ -130,6 +130,11 @@ class Knob {
       this.lookAt(this.looked);
       this.root.dataset.ready = "true";
     });
+  }
+
+  /** Whether the classifier calls an image's copy otherwise than the image, as its evaluation says. */
+  isFlagged(at) {
+    return (this.search.flagged || []).includes(this.sheet.indices[at]);
   }
 
   /** Makes an image one that the bars can be of, with the mouse and with the keyboard. */
@@ -178,13 +183,13 @@ class Knob {
       view.after.tag.textContent = probability;
       const told = `image ${sheet.indices[view.at]}, ${this.place(frame)}: ${this.search.target} ${probability}`;
       (this.views.length > 1 ? view.after.root : view.after.canvas).setAttribute("aria-label", told);
-      view.before.canvas.setAttribute("aria-label", `image ${sheet.indices[view.at]}, unchanged`);
+      view.before.canvas.setAttribute("aria-label", `image ${sheet.indices[view.at]}, unchanged${this.isFlagged(view.at) ? ", flagged" : ""}`);
     }
     this.fillBars(sheet.probabilities[this.looked]);
     const now = percent(sheet.probabilities[this.looked][frame][0]);
     this.turner.setAttribute("aria-valuetext", `${this.place(frame)}: ${this.search.target} ${now}`);
     const [first, second] = this.root.dataset.row === undefined ? ["Above", "Below"] : ["Left", "Right"];
-    this.caption.textContent = `${first}: unchanged. ${second}: ${this.place(frame)}.` + (this.mapped ? ` Red: lighter, blue: darker, full colour at up to ${most} of 255.` : "") + ` In the corners: probability of ${this.search.target}.`;
+    this.caption.textContent = `${first}: unchanged. ${second}: ${this.place(frame)}.` + (this.mapped ? ` Red: lighter, blue: darker, full colour at up to ${most} of 255.` : "") + ` In the corners: probability of ${this.search.target}.` + (this.views.some((view) => this.isFlagged(view.at)) ? " Flagged: the classifier calls the copy otherwise than the image itself." : "");
   }
 
   place(frame) {
