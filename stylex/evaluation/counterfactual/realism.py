@@ -12,8 +12,6 @@ from stylex.evaluation.counterfactual.networks import Embedding
 from stylex.imaging import from_uint8
 from stylex.types import Pixels
 
-Features = Float[Tensor, "n e"]
-
 
 class FidSplit(CounterfactualMetric):
     """Fréchet distance of counterfactuals from originals that they were not made from (fid_split).
@@ -75,7 +73,7 @@ class FidSplit(CounterfactualMetric):
         return Estimate(found / (2 * self.num_splits), count, None)
 
 
-def frechet_distance(first: Features, second: Features) -> float:
+def frechet_distance(first: Float[Tensor, "n e"], second: Float[Tensor, "m e"]) -> float:
     """Fréchet distance of two Gaussians fitted to features.
 
     |m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)), in float64. The last trace is the sum of the
