@@ -18,7 +18,12 @@ from stylex.artifacts import write_json
 from stylex.door import open_door
 from stylex.errors import InputError
 from stylex.estimates import Estimate, mean, share
-from stylex.evaluation.counterfactual import confusions, decision_changed, flipped_to, is_visible
+from stylex.evaluation.counterfactual.decisions import (
+    confusions,
+    decision_changed,
+    flipped_to,
+    is_visible,
+)
 from stylex.evaluation.fidelity import fidelity, reconstruct
 from stylex.model import StylEx, load, model_folder, read_config
 from stylex.search.counterfactuals import edited_logits, render, show, strengths_tried

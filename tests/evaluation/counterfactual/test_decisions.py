@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stylex.evaluation.counterfactual import (
+from stylex.evaluation.counterfactual.decisions import (
     changed_pixels,
     confusions,
     decision_changed,
