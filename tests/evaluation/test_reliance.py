@@ -1,71 +1,24 @@
 """Reliance: rendered interventions against a classifier whose rule is known by construction."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from patches import linear, patches
 
-from stylex.data.drawn import DrawnSet, Factor, Values
 from stylex.errors import InputError
 from stylex.evaluation.reliance import Reliance, log_odds, measure_reliance, region
 from stylex.progress import quiet
-from stylex.types import Images
-
-
-class Patches(DrawnSet):
-    """One square of the picture a factor; its brightness is the factor's value."""
-
-    FACTORS: ClassVar = (Factor("left"), Factor("right"), Factor("lamp", is_binary=True))
-    CLASSES: ClassVar = ("dark", "bright")
-
-    def paint(self, values: Values, size: int) -> Images:
-        images = torch.zeros(len(values), 3, size, size)
-        half = size // 2
-        images[:, :, :half, :half] = values[:, 0, None, None, None] * 2 - 1
-        images[:, :, :half, half:] = values[:, 1, None, None, None] * 2 - 1
-        images[:, :, half:, half:] = values[:, 2, None, None, None] * 2 - 1
-        return images
-
-    def seen(self, values: Values) -> Tensor:
-        return torch.ones(len(values), len(self.factors), dtype=torch.bool)
-
-
-def patches(**changed: Any) -> Patches:
-    settings = {
-        "split": "test",
-        "resolution": 32,
-        "channels": 3,
-        "rule": {"left": 1.0},
-        "noise": 0.0,
-        "planted": None,
-        "num_images": {"test": 10},
-        "seed": 0,
-    }
-    return Patches(**{**settings, **changed})
-
-
-def read_patches(images: Images) -> Tensor:
-    """The values of the three factors, from the pixels."""
-    return (images[:, 0, [0, 0, -1], [0, -1, -1]] + 1) / 2
-
-
-def linear(weights: list[float]) -> Any:
-    def classify(images: Images) -> Tensor:
-        score = read_patches(images) @ torch.tensor(weights)
-        return torch.stack((-score / 2, score / 2), dim=1)
-
-    return classify
 
 
 def test_effects_of_a_linear_classifier_are_its_weights_in_its_own_standard_deviations() -> None:
     weights = [2.0, 0.0, -0.5]
-    found = measure_reliance(patches(), linear(weights), 1, 4000, 0, quiet)
+    found = measure_reliance(patches(), linear(weights), 1, 1500, 0, quiet)
     spreads = torch.tensor([12**-0.5, 12**-0.5, 0.5])
     each = torch.tensor(weights) * spreads
     expected = 2 * each / each.square().sum().sqrt()  # from one spread below to one above
-    assert (found.values() - expected).abs().max() < 0.05
-    assert found.deviation == pytest.approx(float(each.square().sum().sqrt()), rel=0.05)
+    assert (found.values() - expected).abs().max() < 0.07
+    assert found.deviation == pytest.approx(float(each.square().sum().sqrt()), rel=0.07)
 
 
 def test_the_other_class_of_two_has_the_opposite_effects() -> None:
