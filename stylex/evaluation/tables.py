@@ -103,6 +103,16 @@ def write_sections(path: Path, sections: Sequence[Section], facts: Mapping[str, 
     )
 
 
+def spoken(cell: Cell) -> str:
+    """A cell in a line: 0.94 [0.92, 0.95] of 200."""
+    if not isinstance(cell, Estimate):
+        return "–" if cell is None else cell
+    if cell.value is None:
+        return f"– of {cell.num_images}"
+    ends = "" if cell.interval is None else " [{:.3g}, {:.3g}]".format(*cell.interval)
+    return f"{cell.value:.3g}{ends} of {cell.num_images}"
+
+
 def _section(section: Section) -> dict[str, Any]:
     return {**_named(section), "tables": [_table(table) for table in section.tables]}
 

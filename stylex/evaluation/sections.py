@@ -1,0 +1,185 @@
+"""Sections of an evaluation, each measured on a finished search; printed, and written for the page."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stylex.classifier.frozen import FrozenClassifier
+from stylex.data.datasets import ImageSet
+from stylex.data.drawn import DrawnSet
+from stylex.evaluation.arena import Arena, score_methods
+from stylex.evaluation.attributes import read_attributes, read_extremes
+from stylex.evaluation.counterfactual.measurement import Judges
+from stylex.evaluation.counterfactual.measurement import Settings as Conditions
+from stylex.evaluation.counterfactual.scorecard import scorecard
+from stylex.evaluation.distances import distance_table
+from stylex.evaluation.edits import Edits, read_edits
+from stylex.evaluation.features import build_features
+from stylex.evaluation.fidelity import SavedCopies, fidelity_section, judge_copies
+from stylex.evaluation.groups import Groups, listed_groups, planted_groups, style_groups
+from stylex.evaluation.readers import Reader, load_reader, score_reader
+from stylex.evaluation.reliance import Reliance, measure_reliance
+from stylex.evaluation.sanity import sanity_section
+from stylex.evaluation.standings import arena_section
+from stylex.evaluation.study import read_answers, study_section
+from stylex.evaluation.subject import Subject, read_classifier
+from stylex.evaluation.tables import Section, spoken
+from stylex.imaging import to_uint8
+from stylex.progress import Progress
+from stylex.types import Images, Labels
+
+READER_FILE = "reader.safetensors"  # beside a checkpoint of drawn images
+Config = Mapping[str, Any]  # of the door
+
+
+def all_sections(
+    found: Subject, data: ImageSet, config: Config, progress: Progress
+) -> tuple[list[Section], SavedCopies]:
+    """Every section that can be had of a search, and what its model makes of images."""
+    methods = read_edits(found.folder)
+    copies, section = fidelity(found, data, config, progress)
+    num_coordinates = len(found.model.generator.layout.searched(found.config["search"]["torgb"]))
+    sections = [
+        section,
+        counterfactuals(found.model.classifier, methods, config),
+        arena(found, data, methods, config, progress),
+        sanity_section(found.folder, num_coordinates),
+        study_section(read_answers([Path(str(file)) for file in config["studies"]]))
+        if config["studies"]
+        else None,
+    ]
+    return [each for each in sections if each is not None], copies
+
+
+def fidelity(
+    found: Subject, data: ImageSet, config: Config, progress: Progress
+) -> tuple[SavedCopies, Section]:
+    """Judges copies of images that are spread evenly over the split."""
+    device = found.model.generator.const.device
+    count = min(config["num_images"], len(data))
+    positions = torch.linspace(0, len(data) - 1, count).long()
+
+    def batches() -> Iterator[tuple[Images, Labels]]:
+        for part in progress(list(positions.split(config["batch_size"])), "copies"):
+            images, labels = data.batch(part.tolist())
+            yield images.to(device), labels.to(device)
+
+    copies = judge_copies(found.model, batches(), positions.tolist(), None)
+    weights = None if config["features_weights"] is None else Path(config["features_weights"])
+    sets = distance_table(
+        [
+            build_features(kind, found.model.classifier, None if kind == "FD-C" else weights)
+            for kind in config["features"]
+        ],
+        copies.images,
+        copies.reconstructions,
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+    )
+    return copies, fidelity_section(copies, found.model.class_names, None, sets)
+
+
+def counterfactuals(
+    classifier: FrozenClassifier, methods: Mapping[str, Edits], config: Config
+) -> Section:
+    """Scores saved edits beside doing nothing, the copy and an attack."""
+    oracle = None
+    if config["oracle"] is not None:
+        oracle = read_classifier(Path(config["oracle"]), classifier)
+    explained = build_features("FD-C", classifier, None)
+    judges = Judges(
+        classifier=classifier,
+        oracle=oracle,
+        features={"FD-C": lambda images: explained(to_uint8(images))},
+    )
+    conditions = Conditions(
+        **config["counterfactual"], batch_size=config["batch_size"], seed=config["seed"]
+    )
+    return scorecard(methods, judges, conditions)
+
+
+def arena(
+    found: Subject,
+    data: ImageSet,
+    methods: Mapping[str, Edits],
+    config: Config,
+    progress: Progress,
+) -> Section | None:
+    """Scores the methods against the known factors; none unless the images are drawn and read."""
+    reader = reader_of(found, data, config)
+    if reader is None or not isinstance(data, DrawnSet):
+        return None
+    count, seed, target = config["num_drawings"], config["seed"], methods["stylex"].target
+    classifier = found.model.classifier
+    against = Arena(
+        classify=classifier,
+        reader=reader,
+        reconstructed=score_reader(reader, data, count, seed, found.model.reconstruct),
+        reliance={target: reliance_on(data, classifier, target, config, progress)},
+        least=config["least_reliance"],
+        most=config["num_directions"],
+        seed=seed,
+    )
+    searches = {name: [edits] for name, edits in methods.items()}
+    for other in sorted((found.folder / "seeds").glob("*/edits")):
+        for name, edits in read_edits(other.parent).items():
+            searches.setdefault(name, []).append(edits)
+    return arena_section(against, searches, score_methods(against, searches), ())
+
+
+def reader_of(found: Subject, data: ImageSet, config: Config) -> Reader | None:
+    """The reader of drawn factors; none of other images, and none, with a line, without a file."""
+    if not isinstance(data, DrawnSet):
+        return None
+    path = Path(config["reader"] or found.checkpoint / READER_FILE)
+    if config["reader"] is None and not path.is_file():
+        print(
+            f"no {READER_FILE} beside the checkpoint, so the arena is left out; make one: python "
+            f"-m stylex.evaluation task=reader data=... output={path}"
+        )
+        return None
+    return load_reader(path)
+
+
+def reliance_on(
+    data: DrawnSet, classifier: FrozenClassifier, target: str, config: Config, progress: Progress
+) -> Reliance:
+    """A classifier's reliance on every drawn factor, for one class."""
+    index = data.class_names.index(target)
+    return measure_reliance(
+        data, classifier, index, config["num_drawings"], config["seed"], progress
+    )
+
+
+def divisions(
+    found: Subject, data: ImageSet, config: Config, progress: Progress
+) -> list[Groups]:
+    """How images are grouped: by a table, or a planted watermark and the attributes themselves."""
+    if config["groups"] is not None:
+        return [listed_groups(Path(config["groups"]), data)]
+    groups = []
+    if isinstance(data, DrawnSet) and data.planted is not None:
+        groups.append(planted_groups(data))
+    extremes = read_extremes(found.folder)
+    for attribute in read_attributes(found.folder, config["attributes"]):
+        groups.append(
+            style_groups(found.model, data, attribute, extremes, config["batch_size"], progress)
+        )
+    return groups
+
+
+def print_sections(sections: Sequence[Section]) -> None:
+    """Prints all tables."""
+    from rich.console import Console
+    from rich.table import Table as Printed
+
+    console = Console()
+    for section in sections:
+        console.print(f"\n[bold]{section.title}[/bold]\n{section.reading}", highlight=False)
+        for table in section.tables:
+            printed = Printed("", *(column.title for column in table.columns), title=table.title)
+            for row in table.rows:
+                printed.add_row(row.title, *(spoken(cell) for cell in row.cells))
+            console.print(printed)

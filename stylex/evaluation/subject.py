@@ -1,0 +1,109 @@
+"""What an evaluation is of: a finished search's folder, and the model and classifier that made it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stylex.artifacts import digest, read_json
+from stylex.classifier.frozen import FrozenClassifier, build_classifier
+from stylex.errors import InputError
+from stylex.model import StylEx, load, model_folder
+
+PROVENANCE_FILE = "provenance.json"
+_KEYS = ("checkpoint", "model", "classifier", "data", "config")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A finished search.
+
+    Attributes:
+        folder: Of the search.
+        checkpoint: The model's folder.
+        made_by: What the search says of itself: provenance.json.
+        model: The model with the classifier that was explained.
+    """
+
+    folder: Path
+    checkpoint: Path
+    made_by: Mapping[str, Any]
+    model: StylEx
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The search's configuration."""
+        return self.made_by["config"]
+
+
+def read_subject(folder: Path, checkpoint: Path | None, device: str) -> Subject:
+    """Reads a finished search and loads what made it.
+
+    Args:
+        folder: Of the search.
+        checkpoint: The model's folder, if it lies elsewhere than when it was searched.
+        device: Where the model goes.
+
+    Raises:
+        InputError: If the folder holds no finished search, or model or classifier are others than
+            those that made it.
+    """
+    file = folder / PROVENANCE_FILE
+    if not file.is_file():
+        raise InputError(
+            f"an evaluation reads a finished search, got no {PROVENANCE_FILE} in '{folder}'; run "
+            "search.py first"
+        )
+    made_by = read_json(file, "search again")
+    missing = [key for key in _KEYS if key not in made_by]
+    if missing:
+        raise InputError(f"'{file}' must say {', '.join(missing)}, got nothing; search again")
+    found = model_folder(checkpoint or Path(made_by["checkpoint"]))
+    model = load(found)
+    model.classifier = explained_classifier(model.classifier, made_by["config"])
+    for what, mine in (
+        ("model", digest(model.state_dict())),
+        ("classifier", model.classifier.fingerprint()),
+    ):
+        if mine != made_by[what]:
+            raise InputError(
+                f"an evaluation needs the {what} that was searched, got another from '{found}' "
+                f"than '{folder}' names; give checkpoint=FOLDER or search again"
+            )
+    return Subject(folder, found, made_by, model.to(device))
+
+
+def explained_classifier(own: FrozenClassifier, config: Mapping[str, Any]) -> FrozenClassifier:
+    """The classifier of a search: the model's own, or the one given in its place."""
+    given = config.get("classifier")
+    return own if given is None else build_classifier(given, own.class_names)
+
+
+def read_classifier(run: Path, like: FrozenClassifier) -> FrozenClassifier:
+    """A classifier that `train.py task=classifier` left, to judge beside another.
+
+    Args:
+        run: The run's folder, or the one with its files.
+        like: The classifier beside which it judges; classes and their order must be the same.
+
+    Raises:
+        InputError: If there is none or it has other classes.
+    """
+    import yaml
+
+    for folder in (run, run / "checkpoints"):
+        file, weights = folder / "config.yaml", folder / "classifier.safetensors"
+        if weights.is_file() and file.is_file():
+            config = yaml.safe_load(file.read_text())
+            break
+    else:
+        raise InputError(
+            f"a second classifier must be a run of train.py task=classifier, got '{run}'; give its "
+            "folder"
+        )
+    if tuple(config["class_names"]) != like.class_names:
+        raise InputError(
+            f"both classifiers must have the classes {', '.join(like.class_names)} in this order, "
+            f"got {', '.join(config['class_names'])} in '{run}'; train it on the same data"
+        )
+    return build_classifier({**config["classifier"], "weights": weights}, like.class_names)
