@@ -58,7 +58,7 @@ def extract(features: Features, pixels: Pixels, batch_size: int) -> FeatureRows:
     return torch.cat([features(part).double().cpu() for part in pixels.split(batch_size)])
 
 
-def frechet(one: FeatureRows, other: FeatureRows) -> float:
+def frechet(one: FeatureRows, other: Float64[Tensor, "m d"]) -> float:
     """Fréchet distance of the normal distributions with the sets' means and covariances.
 
     With fewer images than features it is biased upwards.
@@ -76,7 +76,7 @@ def frechet(one: FeatureRows, other: FeatureRows) -> float:
     return float(metric.compute())
 
 
-def kernel(one: FeatureRows, other: FeatureRows, seed: int) -> float:
+def kernel(one: FeatureRows, other: Float64[Tensor, "m d"], seed: int) -> float:
     """Squared maximum mean discrepancy under the kernel (a · b / d + 1)³, without bias.
 
     Sets of one size, up to 1000, are taken whole; others by 100 random subsets, whose mean it is.
