@@ -85,6 +85,11 @@ def prepared(
         local_rank=crew.place.local_rank,
         progress=Bars() if crew.leads else quiet,
     )
+    if config["randomised_layers"]:
+        classifier = member.model.classifier
+        member.model.classifier = classifier.reinitialised(
+            config["randomised_layers"], config["seed"]
+        )
     return member, data
 
 
@@ -115,11 +120,12 @@ def lead(
     """The first process's work."""
     from stylex.report.report import write_report
     from stylex.search.explanation import explain_together
+    from stylex.search.handover import write_edits
     from stylex.search.results import write_explanation
     from stylex.search.summary import print_table
     from stylex.search.sweeps import write_sweeps
 
-    model = crew.member.model
+    model, images = crew.member.model, crew.member.images
     num_coordinates = len(model.generator.layout.searched(settings.torgb))
     what = "one image" if config["image"] is not None else f"at most {settings.num_images} a class"
     say(
@@ -138,8 +144,9 @@ def lead(
         discriminator(model, config, checkpoint),
     )
     write_explanation(found, folder, settings, facts)
-    write_sweeps(model, crew.member.images, found, settings, folder, crew.member.progress)
-    write_metrics(model, crew.member.images, data.labels, found, settings.num_attributes, folder)
+    write_sweeps(model, images, found, settings, folder, crew.member.progress)
+    write_edits(model, images, found, settings, folder, crew.member.progress)
+    write_metrics(model, images, data.labels, found, settings.num_attributes, folder)
     write_provenance(model, config, made_by, folder)
     write_report([folder], folder, rendering, crew.member.progress)
     print_table(found, folder)
@@ -222,7 +229,10 @@ def lead_comparison(
 
 
 def default_folder(config: dict[str, Any]) -> str:
-    """A folder for each question, so that two questions do not meet in one."""
+    """A folder for each question, so that two questions do not meet in one.
+
+    Other seeds, and classifiers with untrained layers, have sub-folders of the question's.
+    """
     if config["image"] is not None:
         question = f"image-{config['image']}" + (
             f"-to-{config['target']}" if config["target"] else ""
@@ -235,9 +245,12 @@ def default_folder(config: dict[str, Any]) -> str:
     if config["compare"] is not None:
         mark = hashlib.sha256(repr(config["compare"]).encode()).hexdigest()[:8]
         question = f"compare-{question}-{mark}"
-    return (
+    folder = (
         f"results/{Path(config['checkpoint']).name}/{question.replace(' ', '-').replace('/', '-')}"
     )
+    folder += f"/seeds/{config['seed']}" if config["seed"] else ""
+    layers = config["randomised_layers"]
+    return folder + (f"/sanity/layers-{layers}" if layers else "")
 
 
 def check_classes(config: dict[str, Any], class_names: list[str]) -> None:
@@ -261,6 +274,11 @@ def check_compared(config: dict[str, Any]) -> None:
     if config["image"] is not None:
         raise InputError(
             f"compare explains a class, got image={config['image']}; leave one of the two out"
+        )
+    if config["randomised_layers"]:
+        raise InputError(
+            f"compare judges classifiers as they are, got randomised_layers="
+            f"{config['randomised_layers']}; leave one of the two out"
         )
     if config["logger"]:
         raise InputError(

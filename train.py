@@ -100,10 +100,13 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
     from stylex.artifacts import write_tensors, write_yaml
     from stylex.classifier.frozen import build_adapter, build_classifier
     from stylex.classifier.module import ClassifierModule
+    from stylex.data.permutation import PermutedLabels
     from stylex.training.callbacks import Validation
 
     training, validation = (instantiate(raw.data, split=split) for split in ("train", "validation"))
     settings = config["training"]
+    if settings["permuted_labels"]:
+        training = PermutedLabels(training, seed=config["seed"])
     torch.manual_seed(config["seed"])
     network = build_classifier(config["classifier"], training.class_names).network
     network.requires_grad_(True).train()

@@ -282,6 +282,9 @@ def test_a_checkpoint_of_another_number_of_classes_is_refused(
         (["search.tolerance=-1"], "tolerance must be at least 0, got -1"),
         (["search.rankers=[attfind,best]"], "rankers must be among attfind, stylespace, sefa, gan"),
         (["search.autocast=int8"], "search.autocast must be"),
+        (["search.num_edited=-1"], "num_edited must be at least 0, got -1"),
+        (["randomised_layers=8"], "randomised_layers must be from 0 to 7, the layers of SmallCNN"),
+        (["randomised_layers=-1"], "that can be initialised, got -1; give another number"),
         (["search.shown_strength=3"], "shown_strength must be above 0 and at most twice the"),
         (["report.frame_ms=5"], "frame_ms must be from 600 to 1000 milliseconds, got 5"),
         (

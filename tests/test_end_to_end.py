@@ -23,6 +23,8 @@ from PIL import Image, ImageDraw
 
 import stylex
 from stylex.artifacts import digest
+from stylex.classifier.module import ClassifierModule
+from stylex.evaluation.edits import read_edits
 from stylex.search.statistics import Statistics
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +146,42 @@ def found(home: Path, pictures: list[str], trained: Path) -> Path:
     return home / "found"
 
 
+def stopped_after(step: int) -> Any:  # noqa: ANN401
+    """A training step that breaks off once so many are done."""
+    whole = ClassifierModule.training_step
+
+    def training_step(module: ClassifierModule, *given: Any) -> Any:  # noqa: ANN401
+        if module.step == step:
+            raise RuntimeError("stopped")
+        return whole(module, *given)
+
+    return training_step
+
+
+def test_a_training_on_permuted_labels_goes_on_as_in_one_go_and_is_no_other_training(
+    home: Path, pictures: list[str], classifier: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["task=classifier", *pictures, *classifier[:2], *QUICK, "training.num_steps=6"]
+    given += ["training.batch_size=16", "training.checkpoint_interval_steps=2"]
+    permuted = "training.permuted_labels=true"
+    for name, switch in (("plain", []), ("permuted", [permuted])):
+        run("train", *given, *switch, f"output_dir={home / name}")
+    cut = home / "cut"
+    with monkeypatch.context() as patched:
+        patched.setattr(ClassifierModule, "training_step", stopped_after(4))
+        with pytest.raises(RuntimeError, match="stopped"):
+            run("train", *given, permuted, f"output_dir={cut}")
+    with pytest.raises(stylex.errors.InputError, match="another 'training'"):
+        run("train", *given, f"output_dir={cut}")
+    run("train", *given, permuted, f"output_dir={cut}")
+    weights = [
+        (home / name / "checkpoints" / "classifier.safetensors").read_bytes()
+        for name in ("plain", "permuted", "cut")
+    ]
+    assert weights[1] == weights[2]
+    assert weights[0] != weights[1]
+
+
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -249,6 +287,33 @@ def test_a_search_leaves_all_its_numbers(found: Path, trained: Path) -> None:
     assert len(list((found / "measured").glob("measure-*.safetensors"))) > 1
     assert not (found / "effects.zarr").exists()
     assert (found / "counterfactuals" / "together.safetensors").is_file()
+
+
+def test_a_search_leaves_its_edits_for_an_evaluation(found: Path) -> None:
+    edits = read_edits(found)
+    attributes = json.loads((found / "attributes.json").read_text())["attributes"]
+    assert list(edits) == ["stylex"]
+    assert list(edits["stylex"].names) == [attribute["name"] for attribute in attributes]
+    assert edits["stylex"].images.shape == (4, 3, 32, 32)
+
+
+def test_another_seed_and_untrained_layers_are_searched_in_folders_of_their_own(
+    home: Path, pictures: list[str], trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    given = [key for key in asked(home, pictures, trained, "x") if "output_dir" not in key]
+    few = [*SHORT, "search.num_random=0", "search.num_swept=0", "report.columns=1"]
+    folder = home / "results" / "whole" / "most-confused-pair"
+    for switches in ([], ["seed=1", "randomised_layers=2"]):
+        run("search", *given, *few, *switches)
+    assert sorted(path.name for path in folder.glob("seeds/*")) == ["1"]
+    inner = folder / "seeds" / "1" / "sanity" / "layers-2"
+    prints = [
+        json.loads((f / "attributes.json").read_text())["classifier"] for f in (folder, inner)
+    ]
+    own = stylex.load(trained).classifier
+    assert prints == [own.fingerprint(), own.reinitialised(2, seed=1).fingerprint()]
+    assert read_edits(inner)["stylex"].edited
 
 
 def test_every_figure_has_its_denominator_and_interval(found: Path) -> None:

@@ -147,12 +147,28 @@ def test_two_comparisons_have_two_folders(search_door: ModuleType) -> None:
         "source": "x",
         "target": "y",
         "selector": "joint",
+        "seed": 0,
+        "randomised_layers": 0,
     }
     names = [None, ["checkpoint", "b"], ["checkpoint", "c"], ["c", "checkpoint"]]
     folders = [search_door.default_folder({**question, "compare": some}) for some in names]
     assert len(set(folders)) == 4
     assert folders[0] == "results/a/x-to-y"
     assert all(folder.startswith("results/a/compare-x-to-y-") for folder in folders[1:])
+
+
+def test_seeds_and_untrained_layers_have_folders_in_the_question_s(
+    search_door: ModuleType,
+) -> None:
+    question = {"checkpoint": "a", "image": 3, "target": None, "selector": "joint", "compare": None}
+    folders = [
+        search_door.default_folder({**question, "seed": seed, "randomised_layers": layers})
+        for seed in (0, 2)
+        for layers in (0, 5)
+    ]
+    own = "results/a/image-3"
+    within = ("", "/sanity/layers-5", "/seeds/2", "/seeds/2/sanity/layers-5")
+    assert folders == [f"{own}{folder}" for folder in within]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +178,7 @@ def test_two_comparisons_have_two_folders(search_door: ModuleType) -> None:
         (["compare=[checkpoint]"], "a list of at least two classifiers, the reference first, got"),
         (["compare=[checkpoint,nowhere]"], "got 'nowhere'; correct the path"),
         (["compare=[checkpoint,checkpoint]", "image=3"], "explains a class, got image=3"),
+        (["compare=[checkpoint,checkpoint]", "randomised_layers=1"], "as they are, got randomised"),
         (["compare=[checkpoint,checkpoint]", "compare_least=-1"], "must be at least 0, got -1"),
         (["compare=[checkpoint,checkpoint]", "target=Circle"], "two classes, got 'circle' twice"),
     ],

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylex.artifacts import digest, read_tensors
+from stylex.classifier.randomisation import permute_weights, reinitialise
 from stylex.errors import InputError
 from stylex.imaging import resize
 from stylex.types import Images, Logits, Probabilities
@@ -195,18 +196,28 @@ class FrozenClassifier(nn.Module):
             InputError: If the network has no such weight, as a frozen TorchScript one.
         """
         null = copy.deepcopy(self)
-        weights = [p for p in null.network.parameters() if p.ndim >= 2 and p.is_floating_point()]
-        if not weights:
-            raise InputError(
-                "a random-weight classifier needs weights of two or more dimensions to permute, "
-                f"got none in {type(self.network).__name__}; save the network without freezing it"
-            )
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for weight in weights:
-                order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
-                weight.copy_(weight.flatten()[order].view(weight.shape))
+        permute_weights(null.network, seed)
         return null
+
+    def reinitialised(self, num_layers: int, seed: int) -> "FrozenClassifier":
+        """The same classifier with its last layers untrained: a sanity check of its explanation.
+
+        A layer is a module that has a weight of two or more dimensions and initialises itself, as
+        convolutions and linear layers do; the last is the one registered last. Normalisation
+        layers stay. One more layer leaves the new weights of the others as they were. This
+        classifier is left untouched.
+        Source: the cascading randomisation of Adebayo et al. 2018 (arXiv:1810.03292).
+
+        Args:
+            num_layers: How many, from the last one back; 0 gives a copy.
+            seed: Of the new weights; equal seeds give equal classifiers on every device.
+
+        Raises:
+            InputError: If the network has fewer such layers.
+        """
+        copied = copy.deepcopy(self)
+        reinitialise(copied.network, num_layers, seed)
+        return copied
 
 
 @contextmanager

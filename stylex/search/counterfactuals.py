@@ -37,6 +37,16 @@ def move(
     return moved
 
 
+def alone_and_together(
+    styles: Styles, picks: Sequence[Pick], extremes: Float[Tensor, "2 s"], strength: float
+) -> tuple[Float[Tensor, "k b s"], Float[Tensor, "k b s"]]:
+    """Styles with each pick alone, and with the first, the first two, and so on; see `move`."""
+    alone = [move(styles, [pick], extremes, strength) for pick in picks]
+    counts = range(1, len(picks) + 1)
+    together = [move(styles, picks[:count], extremes, strength) for count in counts]
+    return torch.stack(alone), torch.stack(together)
+
+
 def turn(styles: Styles, pick: Pick, extremes: Float[Tensor, "2 s"], position: float) -> Styles:
     """Turns an attribute's knob; leaves the input untouched.
 

@@ -16,6 +16,7 @@ from stylex.gan.residual import Discriminator
 from stylex.model import StylEx
 from stylex.progress import Progress, quiet
 from stylex.search.crew import Crew, Member, Place
+from stylex.search.handover import write_edits
 from stylex.search.results import Explanation, Settings, write_explanation
 from stylex.search.statistics import collect_together
 from stylex.search.study import Search, class_index, most_confused_pair
@@ -78,6 +79,7 @@ def explain(
         if output_dir is not None:
             write_explanation(found, folder, chosen, facts)
             write_sweeps(model, images, found, chosen, folder, progress)
+            write_edits(model, images, found, chosen, folder, progress)
     return found
 
 

@@ -21,7 +21,7 @@ from stylex.errors import InputError
 from stylex.estimates import Estimate, mean, share
 from stylex.model import StylEx
 from stylex.progress import Progress
-from stylex.search.counterfactuals import move
+from stylex.search.counterfactuals import alone_and_together
 from stylex.search.directions import (
     Direction,
     LatentEdit,
@@ -32,7 +32,7 @@ from stylex.search.directions import (
 from stylex.search.engine import Evaluator
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics
-from stylex.types import Logits
+from stylex.types import Logits, Styles
 
 RANKERS = ("attfind", "stylespace", "sefa", "ganalyze", "random")
 TOWARDS = ("smallest", "largest")
@@ -54,6 +54,8 @@ class Ranking:
         sufficiency: By number moved together, the share of images that become the target.
         passes: Images synthesised to rank, beyond the statistics that all rankers share; a
             backward pass counts as two.
+        alone: Styles of the held-out images with each edit by itself.
+        together: The same with the first edit, the first two, and so on.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Ranking:
     effect: Estimate
     sufficiency: dict[int, Estimate]
     passes: int
+    alone: Float[Tensor, "k h s"]
+    together: Float[Tensor, "k h s"]
 
     @property
     def flips(self) -> Estimate:
@@ -68,7 +72,7 @@ class Ranking:
         return self.sufficiency[1]
 
     def as_json(self) -> dict[str, Any]:
-        """All parts by name."""
+        """All parts by name but the styles."""
         return {
             "name": self.name,
             "ranked": list(self.ranked),
@@ -172,40 +176,45 @@ class _Study:
         layout = self.model.generator.layout
         labels = [f"{layout.name(c)} -> {TOWARDS[d]}" for c, d in picks]
         styles, extremes = self.statistics.styles[self.held], self.statistics.extremes
-        edited = [
-            self.engine.logits(move(styles, picks[: i + 1], extremes, self.strength))
-            for i in range(len(picks))
-        ]
-        return self._ranking(name, labels, edited, passes)
+        moved = alone_and_together(styles, picks, extremes, self.strength)
+        return self._ranking(name, labels, *moved, passes)
 
     def of_edits(
         self, name: str, edits: Sequence[LatentEdit], labels: Sequence[str], passes: int
     ) -> Ranking:
         """Measures a ranker of directions."""
-        edited = [self.edited_logits(edits[: i + 1], self.held) for i in range(len(edits))]
-        return self._ranking(name, labels, edited, passes)
+        alone = [self.moved([edit], self.held) for edit in edits]
+        together = [self.moved(edits[: i + 1], self.held) for i in range(len(edits))]
+        return self._ranking(name, labels, torch.stack(alone), torch.stack(together), passes)
 
     @torch.no_grad()
-    def edited_logits(self, edits: Sequence[LatentEdit], rows: Int64[Tensor, " m"]) -> Logits:
-        """Logits of some images with edits in the latent space."""
+    def moved(self, edits: Sequence[LatentEdit], rows: Int64[Tensor, " m"]) -> Styles:
+        """Styles of some images with edits in the latent space, on the CPU."""
         moved = moved_latents(self.statistics.latents[rows], edits, self.strength)
         generator = self.model.generator
-        return self.engine.logits(generator.styles(moved.to(generator.const.device)))
+        return generator.styles(moved.to(generator.const.device)).cpu()
 
     def effect(self, edit: LatentEdit, rows: Int64[Tensor, " m"]) -> float:
         """Mean change of the target's logit."""
-        change = self.edited_logits([edit], rows) - self.statistics.base_logits[rows]
-        return float(change[:, self.target].mean())
+        edited = self.engine.logits(self.moved([edit], rows))
+        return float((edited - self.statistics.base_logits[rows])[:, self.target].mean())
 
     def _ranking(
-        self, name: str, labels: Sequence[str], edited: Sequence[Logits], passes: int
+        self,
+        name: str,
+        labels: Sequence[str],
+        alone: Float[Tensor, "k h s"],
+        together: Float[Tensor, "k h s"],
+        passes: int,
     ) -> Ranking:
+        edited: list[Logits] = [self.engine.logits(styles) for styles in together]
         change = edited[0] - self.statistics.base_logits[self.held]
         sufficiency = {
             count: share(logits.argmax(dim=1) == self.target)
             for count, logits in enumerate(edited, start=1)
         }
-        return Ranking(name, tuple(labels), mean(change[:, self.target]), sufficiency, passes)
+        effect = mean(change[:, self.target])
+        return Ranking(name, tuple(labels), effect, sufficiency, passes, alone, together)
 
 
 def compare_rankers(

@@ -29,8 +29,11 @@ COUNTS = (
     "num_candidates",
     "num_shown",
     "num_swept",
+    "num_edited",
     "num_random",
 )
+EDITS = "edits"  # the folder of what is handed over to an evaluation
+MAY_BE_NONE = ("num_swept", "num_edited", "num_random")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Settings:
         shown_strength: Greatest of the pictures, at most twice the search's.
         num_shown: Most images per attribute.
         num_swept: Most of them that are drawn at 31 strengths, too.
+        num_edited: Most held-out images whose edits are saved for an evaluation; 0 saves none.
         least_rise: Least rise of the target's probability in a picture.
         moved: An image is moved by an effect above this, in logits.
         num_random: Random classifiers of the significance test; 0 leaves it out.
@@ -93,6 +97,7 @@ class Settings:
     shown_strength: float = 2.0
     num_shown: int = 6
     num_swept: int = 4
+    num_edited: int = 100
     least_rise: float = 0.05
     moved: float = 0.2
     num_random: int = 20
@@ -119,7 +124,7 @@ class Settings:
                 options = ", ".join(get_args(kind))
                 raise InputError(f"{name} must be one of {options}, got '{getattr(self, name)}'")
         for name in COUNTS:
-            least = 0 if name in ("num_random", "num_swept") else 1
+            least = 0 if name in MAY_BE_NONE else 1
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.shown_strength <= 2 * self.strength:
@@ -283,12 +288,12 @@ class SelectionReport:
 def write_explanation(
     found: Explanation, folder: Path, settings: Settings, facts: dict[str, Any]
 ) -> None:
-    """Writes statistics, attributes.json and counterfactuals/, replacing an earlier selection's."""
+    """Writes statistics, attributes.json and counterfactuals/; an earlier selection's images go."""
     found.statistics.save(
         folder / "statistics.safetensors", {name: str(value) for name, value in facts.items()}
     )
     pictures = folder / "counterfactuals"
-    for old in pictures.glob("*.safetensors"):
+    for old in (*pictures.glob("*.safetensors"), *(folder / EDITS).glob("*.safetensors")):
         old.unlink()
     for attribute in found.attributes:
         if attribute.shown is not None:

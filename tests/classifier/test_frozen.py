@@ -426,6 +426,72 @@ def test_a_network_without_weights_to_permute_is_refused() -> None:
         classifier(OneLogit(True), ("no", "yes")).randomised(0)
 
 
+# Untrained layers --------------------------------------------------------------------------------
+
+
+def five_layers() -> nn.Sequential:
+    """Three convolutions with two normalisations between them, and two linear layers."""
+    convolutions = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, bias=False)]
+    rest = [nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 3), nn.Flatten(), nn.Linear(8, 5), nn.Linear(5, 3)]
+    return nn.Sequential(*convolutions, *rest)
+
+
+LAYERS = ("0", "2", "4", "6", "7")
+
+
+@pytest.mark.parametrize("count", range(6))
+def test_the_last_layers_alone_get_new_weights(count: int) -> None:
+    frozen = classifier(five_layers())
+    norms = [m for m in frozen.network if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)]
+    for norm in norms:
+        norm.weight.data.uniform_()
+    before = {name: x.clone() for name, x in frozen.network.state_dict().items()}
+    fingerprint = frozen.fingerprint()
+
+    found = frozen.reinitialised(count, seed=0)
+
+    changed = LAYERS[len(LAYERS) - count :]
+    for name, value in found.network.state_dict().items():
+        assert torch.equal(value, before[name]) == (name.split(".")[0] not in changed), name
+        assert torch.equal(frozen.network.state_dict()[name], before[name])
+    assert frozen.fingerprint() == fingerprint
+    assert (found.fingerprint() == fingerprint) == (count == 0)
+    assert not any(p.requires_grad for p in found.parameters())
+    assert not any(module.training for module in found.modules())
+
+
+def test_new_weights_are_drawn_as_the_layers_draw_them_the_last_one_first() -> None:
+    frozen = classifier(five_layers())
+
+    found = frozen.reinitialised(2, seed=3).network
+
+    torch.manual_seed(3)
+    last, one_before = nn.Linear(5, 3), nn.Linear(8, 5)
+    torch.testing.assert_close(found[7].weight, last.weight, rtol=0, atol=0)
+    torch.testing.assert_close(found[6].bias, one_before.bias, rtol=0, atol=0)
+
+
+def test_new_weights_depend_on_the_seed_alone() -> None:
+    frozen, before = classifier(five_layers()), torch.get_rng_state()
+
+    seeds = [frozen.reinitialised(3, seed).fingerprint() for seed in (0, 0, 1)]
+
+    assert seeds[0] == seeds[1] != seeds[2]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("count", [-1, 6])
+def test_more_layers_than_there_are_cannot_be_untrained(count: int) -> None:
+    message = f"randomised_layers must be from 0 to 5, the layers of Sequential .*, got {count};"
+    with pytest.raises(InputError, match=message):
+        classifier(five_layers()).reinitialised(count, seed=0)
+
+
+def test_a_torchscript_network_has_no_layers_that_can_be_untrained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="from 0 to 0, the layers of .*, got 1; give another"):
+        scripted(tmp_path).reinitialised(1, seed=0)
+
+
 # Where networks come from ------------------------------------------------------------------------
 
 

@@ -162,6 +162,7 @@ def test_two_processes_find_what_one_finds_byte_for_byte(
         assert "What makes the classifier say square" in printed[0]
         assert not any("What makes" in text for text in printed[1:])  # the leader alone reports
         written.append({name: (folder / f"{name}.json").read_bytes() for name in RESULTS})
+        written[-1]["edits"] = (folder / "edits" / "stylex.safetensors").read_bytes()
     assert written[0] == written[1]
     assert json.loads(written[0]["attributes"])["selection"]["effects"] == effects
 

@@ -416,6 +416,8 @@ class Compared:
 
     def assert_measured(self, ranking: Ranking, edited: list[Tensor]) -> None:
         """Compares with styles of the held images after the first, the first two, ... edits."""
+        torch.testing.assert_close(ranking.together, torch.stack(edited))
+        torch.testing.assert_close(ranking.alone[0], edited[0])
         logits = [self.judged(styles) for styles in edited]
         change = logits[0] - self.statistics.base_logits[self.held]
         assert ranking.effect.num_images == len(self.held)
@@ -441,6 +443,8 @@ def test_attfinds_picks_are_measured_moved_together_on_held_images(compared: Com
     styles, extremes = compared.statistics.styles[compared.held], compared.statistics.extremes
     edited = [move(styles, compared.picks[:count], extremes, 1.5) for count in (1, 2)]
     compared.assert_measured(found, edited)
+    for alone, pick in zip(found.alone, compared.picks, strict=False):
+        torch.testing.assert_close(alone, move(styles, [pick], extremes, 1.5))
     name = compared.model.generator.layout.name
     assert found.ranked == (f"{name(5)} -> largest", f"{name(20)} -> smallest")
     assert found.passes == 1234
@@ -491,6 +495,9 @@ def test_sefa_ranks_by_the_effect_on_the_rows_selected_on(compared: Compared) ->
         for count in range(len(edits))
     ]
     compared.assert_measured(found, edited)
+    for alone, edit in zip(found.alone, edits, strict=True):
+        moved = generator.styles(edited_latents(latents, *edit, 1.5))
+        torch.testing.assert_close(alone, moved)
     assert found.passes == 4 * 2 * len(compared.selecting)
 
 
