@@ -9,7 +9,7 @@ from torch import Tensor
 from stylex.data.drawing import Canvas, Plane, Shape, both, column, either, mix
 from stylex.data.drawn import DrawnSet, Factor, Given, Values
 
-_BASE = 0.42  # height at which the stem meets the blade
+_BASE = 0.45  # height at which the stem meets the blade
 
 
 class Leaves(DrawnSet):
@@ -43,15 +43,15 @@ class Leaves(DrawnSet):
     def paint(self, given: Given, size: int) -> Canvas:
         """Paints leaves back to front: what hides comes later."""
         background = mix(
-            given["background"], (0.37, 0.29, 0.23), (0.95, 0.92, 0.85), (0.60, 0.80, 0.97)
+            given["background"], (0.46, 0.38, 0.31), (0.95, 0.92, 0.85), (0.60, 0.80, 0.97)
         )
         canvas = Canvas(background, size)
-        high = 0.04 + 0.16 * given["shadow"]
+        high = 0.03 + 0.25 * given["shadow"]
         shade = _Leaf(canvas.moved(0.7 * high, high), given)
-        canvas.paint(either(shade.blade, shade.stem), (0.05, 0.05, 0.10), 0.45, blur=0.06)
+        canvas.paint(either(shade.blade, shade.stem), (0.05, 0.05, 0.10), 0.55, blur=0.06)
         leaf = _Leaf(canvas, given)
-        green = mix(given["green"], (0.06, 0.30, 0.24), (0.22, 0.50, 0.20), (0.55, 0.76, 0.26))
-        canvas.paint(leaf.stem, 0.55 * green + 0.45 * torch.tensor([0.75, 0.62, 0.35]))
+        green = mix(given["green"], (0.07, 0.34, 0.29), (0.22, 0.50, 0.20), (0.55, 0.76, 0.26))
+        canvas.paint(leaf.stem, (0.52, 0.08, 0.20))
         canvas.paint(leaf.blade, green)
         _paint_yellowing(canvas, leaf, given)
         _paint_brown_edge(canvas, leaf, given)
@@ -64,8 +64,13 @@ class Leaves(DrawnSet):
         return canvas
 
     def seen(self, values: Values) -> Bool[Tensor, "n f"]:
-        """All factors can always be seen."""
-        return torch.ones_like(values, dtype=torch.bool)
+        """Green and yellow need blade that a wide brown edge leaves, and each a part of it."""
+        given = self.named(values)
+        seen = {name: torch.ones(len(values), dtype=torch.bool) for name in given}
+        narrow = given["brown_edge"] > 0.6
+        seen["green"] = ~(narrow & (given["yellowing"] > 0.6))
+        seen["yellowing"] = ~(narrow & (given["tip"] > 0.6))  # a sharp tip is all edge
+        return torch.stack(list(seen.values()), dim=1)
 
 
 class _Leaf:
@@ -79,118 +84,125 @@ class _Leaf:
     """
 
     def __init__(self, plane: Plane, given: Given) -> None:
-        turned = plane.turned(1.1 * (given["tilt"] - 0.5)).moved(0.0, _BASE)
-        self.length = 0.85 + 0.45 * given["length"]
-        self._width = 0.24 + 0.30 * given["width"]
+        self.length = 0.95 + 0.42 * given["length"]
+        self.width = 0.34 + 0.36 * given["width"]  # half of it, where it is widest
         self._sharp = 0.45 + 0.95 * given["tip"]
-        self._lobes = 0.50 * given["lobes"]
-        up = -turned.y
-        bend = column(0.9 * (given["bend"] - 0.5))
-        slope = 2 * bend * up.clamp(min=0)
-        across = (turned.x - bend * up.clamp(min=0).square()) / (1 + slope.square()).sqrt()
-        self.along = Plane(across, up)
+        self._lobes = 0.42 * given["lobes"]
+        turned = plane.turned(1.1 * (given["tilt"] - 0.5)).moved(0.0, _BASE)
+        self.along = self._bent(turned, 0.44 * (given["bend"] - 0.5))
         self.whole = self._outline()
-        x, y = self.place(1.0, 0.45)
         bites = [
-            self.along.ellipse(x + dx, y + dy, r, r)
-            for dx, dy, r in ((0.05, 0.13, 0.13), (0.03, -0.02, 0.14), (0.06, -0.16, 0.11))
+            self.disc(across, height, size)
+            for across, height, size in ((1.02, 0.29, 0.40), (0.92, 0.43, 0.48), (1.02, 0.57, 0.40))
         ]
         gone = either(*bites) + 9 * column(1 - given["bite"])
         self.blade = both(self.whole, -gone)
-        self.stem = turned.stroke((0.0, -0.05, 0.0, 0.10 + 0.42 * given["stem"]), 0.035)
+        self.stem = self.along.stroke((0.0, 0.05, 0.0, -0.07 - 0.43 * given["stem"]), 0.042)
 
     def half_width(self, height: Tensor) -> Tensor:
         """Half width without lobes at a height in (0, 1), which is 1 at the tip."""
         low, sharp = 0.62, column(self._sharp)
         top = low / (low + sharp)  # where it is widest
         most = top**low * (1 - top) ** sharp
-        return column(self._width) * height**low * (1 - height) ** sharp / most
+        return column(self.width) * height**low * (1 - height) ** sharp / most
 
     def place(self, across: float, height: float) -> tuple[Tensor, Tensor]:
         """A point by its shares of the half width, to the right, and of the length."""
         width = self.half_width(torch.tensor(height).reshape(1, 1, 1)).flatten()
         return across * width, height * self.length
 
+    def disc(self, across: float, height: float, size: float) -> Shape:
+        """A round shape at a place, its radius a share of the blade's half width."""
+        return self.along.ellipse(*self.place(across, height), size * self.width, size * self.width)
+
+    def _bent(self, plane: Plane, bend: Tensor) -> Plane:
+        """The plane along a bow from base to tip; the stem stays straight."""
+        up, length, bend = -plane.y, column(self.length), column(bend)
+        height = (up / length).clamp(min=0)
+        bow = bend * (4 * height * (1 - height) - 0.5)
+        slope = 4 * bend * (1 - 2 * height) / length * (up > 0)
+        return Plane((plane.x - bow) / (1 + slope.square()).sqrt(), up)
+
     def _outline(self) -> Shape:
         length, lobes = column(self.length), column(self._lobes)
         height = (self.along.y / length).clamp(1e-3, 1 - 1e-3)
-        phase = 2 * torch.pi * 4 * height
+        phase = 2 * torch.pi * 3 * height
         cut = 1 - lobes * (0.5 - 0.5 * phase.cos())
         plain = self.half_width(height)
         slope = plain * (
             cut * (0.62 / height - column(self._sharp) / (1 - height))
-            - lobes * torch.pi * 4 * phase.sin()
+            - lobes * torch.pi * 3 * phase.sin()
         )
-        sides = (self.along.x.abs() - plain * cut) / (1 + (slope / length).square()).sqrt()
+        sides = (self.along.x.abs() - plain * cut) / (
+            1 + (slope / length).clamp(-4, 4).square()
+        ).sqrt()
         return both(sides, -self.along.y, self.along.y - length)
 
 
 def _paint_yellowing(canvas: Canvas, leaf: _Leaf, given: Given) -> None:
-    reach = column(leaf.length * (1.08 - 0.68 * given["yellowing"]))
+    reach = column(leaf.length * (1.08 - 0.66 * given["yellowing"]))
     line = reach - leaf.along.y - 0.35 * leaf.along.x.abs()
     canvas.paint(_within(leaf.blade, line, 0.22, canvas), (0.98, 0.84, 0.22))
 
 
 def _paint_brown_edge(canvas: Canvas, leaf: _Leaf, given: Given) -> None:
-    width = 0.02 + 0.15 * given["brown_edge"]
+    width = (0.06 + 0.32 * given["brown_edge"]) * leaf.width
     edge = both(leaf.blade, -leaf.whole - column(width))
-    canvas.paint(edge, (0.55, 0.27, 0.09), (8 * given["brown_edge"]).clamp(max=1))
+    canvas.paint(edge, (0.60, 0.27, 0.08), (8 * given["brown_edge"]).clamp(max=1))
 
 
 def _paint_veins(canvas: Canvas, leaf: _Leaf, given: Given) -> None:
     x, y = leaf.along.x, leaf.along.y
-    apart = 0.19
+    apart = 0.23
     place = (y - 0.75 * x.abs()) / apart
     side = (place - place.round()).abs() * apart / 1.25 - 0.014
     rib = x.abs() - 0.012 - 0.022 * (1 - y / column(leaf.length))
     inner = leaf.whole + 0.04
-    colour = (0.90, 0.95, 0.66)
+    colour = (0.94, 0.97, 0.74)
     canvas.paint(both(leaf.blade, side, inner), colour, 0.9 * given["veins"])
     canvas.paint(both(leaf.blade, rib), colour, 0.35 + 0.6 * given["veins"])
 
 
 def _paint_mildew(canvas: Canvas, leaf: _Leaf, given: Given) -> None:
-    for across, height, radius in (
-        (-0.45, 0.30, 0.20),
-        (-0.35, 0.52, 0.17),
-        (0.40, 0.22, 0.15),
-        (0.25, 0.66, 0.14),
-    ):
-        x, y = leaf.place(across, height)
-        film = leaf.along.ellipse(x, y, radius, radius)
-        canvas.paint(
-            _within(leaf.blade, film, 0.12, canvas), (0.95, 0.96, 0.97), 0.85 * given["mildew"]
-        )
+    white = (0.96, 0.97, 0.98)
+    for place in ((-0.50, 0.33, 0.36), (-0.28, 0.55, 0.26), (0.45, 0.20, 0.24), (0.30, 0.70, 0.24)):
+        film = _within(leaf.blade, leaf.disc(*place), 0.09, canvas)
+        canvas.paint(film, white, 0.85 * given["mildew"])
 
 
 def _paint_spots(canvas: Canvas, leaf: _Leaf, given: Given) -> None:
     places = (
-        (0.50, 0.38),
-        (-0.55, 0.47),
-        (0.15, 0.60),
-        (-0.40, 0.22),
-        (-0.35, 0.70),
-        (0.60, 0.20),
-        (0.50, 0.74),
-        (-0.10, 0.38),
+        (-0.55, 0.26),
+        (0.22, 0.68),
+        (0.50, 0.17),
+        (-0.32, 0.64),
+        (0.20, 0.42),
+        (-0.62, 0.45),
+        (0.0, 0.84),
     )
     for i, (across, height) in enumerate(places):
-        x, y = leaf.place(across, height)
         grown = (len(places) * given["spots"] - i).clamp(0, 1)  # one after the other
-        spot = leaf.along.ellipse(x, y, 0.02 + 0.055 * grown, 0.02 + 0.055 * grown)
-        canvas.paint(both(leaf.blade, spot), (0.20, 0.07, 0.10), grown)
+        x, y = leaf.place(across, height)
+        radius = (0.02 + 0.05 * grown) * (leaf.width / 0.5).sqrt()
+        spot = both(leaf.blade, leaf.along.ellipse(x, y, radius, radius))
+        halo = both(leaf.blade, spot - 0.028)
+        canvas.paint(halo, (0.93, 0.84, 0.52), 0.75 * grown)
+        canvas.paint(spot, (0.20, 0.05, 0.09), grown)
 
 
 def _paint_dew(canvas: Canvas, leaf: _Leaf, given: Given) -> None:
-    for across, height, radius in ((-0.30, 0.56, 0.10), (0.30, 0.48, 0.085), (-0.25, 0.32, 0.075)):
+    for across, height, size in ((-0.30, 0.50, 1.0), (0.36, 0.56, 0.85), (-0.22, 0.32, 0.8)):
         x, y = leaf.place(across, height)
-        for shift, share, colour, opacity in (
-            (0.0, 1.0, (0.16, 0.42, 0.62), 0.9),
-            (0.015, 0.80, (0.62, 0.86, 0.98), 0.9),
-            (0.04, 0.35, (1.0, 1.0, 1.0), 1.0),
+        radius = 0.11 * size * (leaf.width / 0.5).sqrt()
+        for shift, share, colour in (
+            (0.0, 1.0, (0.16, 0.42, 0.62)),
+            (0.15, 0.80, (0.62, 0.86, 0.98)),
+            (0.40, 0.35, (1.0, 1.0, 1.0)),
         ):
-            drop = leaf.along.ellipse(x - shift, y + shift, share * radius, share * radius)
-            canvas.paint(drop, colour, opacity * given["dew"])
+            drop = leaf.along.ellipse(
+                x - shift * radius, y + shift * radius, share * radius, share * radius
+            )
+            canvas.paint(drop, colour, 0.95 * given["dew"])
 
 
 def _paint_ladybird(canvas: Canvas, leaf: _Leaf, given: Given) -> None:
