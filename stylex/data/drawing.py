@@ -18,31 +18,25 @@ Colour = Float[Tensor, "b 3"]
 Number = Tensor | float
 
 
-class Canvas:
-    """Pictures that are painted back to front.
+class Plane:
+    """Where every pixel's centre lies, from which shapes are measured.
 
     Attributes:
-        pixels: Red, green and blue in [0, 1], [b 3 s s].
-        x: Of every pixel's centre, [1 1 s].
-        y: The same, [1 s 1].
+        x: To the right, [1 1 s] or [b s s].
+        y: Downwards, [1 s 1] or [b s s].
     """
 
-    def __init__(self, background: Colour, size: int) -> None:
-        centres = (torch.arange(size) + 0.5) * (2 / size) - 1
-        self.x, self.y = centres.view(1, 1, size), centres.view(1, size, 1)
-        self.pixels = background[:, :, None, None].expand(-1, 3, size, size)
-        self.pixel = 2 / size
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
 
-    def paint(
-        self,
-        shape: Shape,
-        colour: Float[Tensor, "m 3"] | Sequence[float],
-        opacity: Number = 1.0,
-    ) -> None:
-        """Paints a shape over what is there; its edge covers a pixel in part."""
-        over = torch.as_tensor(colour, dtype=torch.float32).reshape(-1, 3, 1, 1)
-        share = (0.5 - shape / self.pixel).clamp(0, 1) * column(opacity)
-        self.pixels = self.pixels + share[:, None] * (over - self.pixels)
+    def moved(self, x: Number, y: Number) -> "Plane":
+        """A plane whose shapes are moved by (x, y)."""
+        return Plane(self.x - column(x), self.y - column(y))
+
+    def turned(self, angle: Number) -> "Plane":
+        """A plane whose shapes are turned clockwise about its centre, in radians."""
+        cos, sin = column(angle).cos(), column(angle).sin()
+        return Plane(self.x * cos + self.y * sin, self.y * cos - self.x * sin)
 
     def ellipse(self, x: Number, y: Number, width: Number, height: Number) -> Shape:
         """An ellipse by its centre and half axes; the distance is exact to first order."""
@@ -81,6 +75,40 @@ class Canvas:
     def above(self, y: Number) -> Shape:
         """The half plane over a height."""
         return -self.below(y)
+
+
+class Canvas(Plane):
+    """Pictures that are painted back to front.
+
+    Attributes:
+        pixels: Red, green and blue in [0, 1], [b 3 s s].
+        pixel: Side of a pixel.
+    """
+
+    def __init__(self, background: Colour, size: int) -> None:
+        centres = (torch.arange(size) + 0.5) * (2 / size) - 1
+        super().__init__(centres.view(1, 1, size), centres.view(1, size, 1))
+        self.pixels = background[:, :, None, None].expand(-1, 3, size, size)
+        self.pixel = 2 / size
+
+    def paint(
+        self,
+        shape: Shape,
+        colour: Float[Tensor, "m 3"] | Sequence[float],
+        opacity: Number = 1.0,
+        blur: float = 0.0,
+    ) -> None:
+        """Paints a shape over what is there; its edge covers a pixel in part.
+
+        Args:
+            shape: What is painted.
+            colour: Red, green and blue in [0, 1].
+            opacity: 1 hides what is there, 0 nothing.
+            blur: Width of the edge where it is more than a pixel.
+        """
+        over = torch.as_tensor(colour, dtype=torch.float32).reshape(-1, 3, 1, 1)
+        share = (0.5 - shape / max(self.pixel, blur)).clamp(0, 1) * column(opacity)
+        self.pixels = self.pixels + share[:, None] * (over - self.pixels)
 
     def images(self) -> Images:
         """The pictures in [-1, 1]."""

@@ -16,11 +16,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stylex.data.datasets import ImageSet, check_form
+from stylex.data.drawing import Canvas, ring
 from stylex.errors import InputError
 from stylex.imaging import from_uint8, to_uint8
 from stylex.types import Images, Labels
 
 Values = Float[Tensor, "n f"]
+Given = dict[str, Float[Tensor, " n"]]  # the same by the factors' names
 MARK = "watermark"  # the factor that a shortcut plants
 _SPLITS = {"train": 0, "validation": 1, "test": 2}
 
@@ -150,15 +152,23 @@ class DrawnSet(ImageSet):
 
     def draw(self, values: Values) -> Images:
         """Drawings of some values, in [-1, 1], at the set's resolution and channels."""
-        images = self.paint(values, self.resolution)
+        given = self.named(values)
+        canvas = self.paint(given, self.resolution)
+        if MARK in given:
+            _paint_watermark(canvas, given[MARK])
+        images = canvas.images()
         if self.channels == 1:
             weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601
             images = (images * weights).sum(dim=1, keepdim=True)
         return from_uint8(to_uint8(images))  # as a file would give them
 
+    def named(self, values: Values) -> Given:
+        """The columns of some values by their factors' names."""
+        return {f.name: column for f, column in zip(self.factors, values.T, strict=True)}
+
     @abstractmethod
-    def paint(self, values: Values, size: int) -> Images:
-        """Colour drawings of some values, [b 3 size size]."""
+    def paint(self, given: Given, size: int) -> Canvas:
+        """Paints some values in colour, all but the watermark."""
 
     @abstractmethod
     def seen(self, values: Values) -> Bool[Tensor, "n f"]:
@@ -173,3 +183,10 @@ class DrawnSet(ImageSet):
         return (
             json.dumps(facts).encode() + hashlib.sha256(to_uint8(drawn).numpy().tobytes()).digest()
         )
+
+
+def _paint_watermark(canvas: Canvas, there: Float[Tensor, " n"]) -> None:
+    """A white badge with a blue ring in the corner, as a photographer might print."""
+    badge = canvas.ellipse(0.78, 0.78, 0.17, 0.17)
+    canvas.paint(badge, (0.98, 0.98, 0.98), there)
+    canvas.paint(ring(badge + 0.07, 0.03), (0.10, 0.25, 0.65), there)

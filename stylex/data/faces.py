@@ -7,8 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from stylex.data.drawing import Canvas, Colour, both, either, mix, ring
-from stylex.data.drawn import DrawnSet, Factor, Values
-from stylex.types import Images
+from stylex.data.drawn import DrawnSet, Factor, Given, Values
 
 _FRAME = (0.12, 0.13, 0.20)
 _LEAST_CONTRAST = 0.12  # of two colours, in the largest channel, to be told apart
@@ -39,9 +38,8 @@ class Faces(DrawnSet):
     )
     CLASSES: ClassVar = ("Alder", "Birch")
 
-    def paint(self, values: Values, size: int) -> Images:
+    def paint(self, given: Given, size: int) -> Canvas:
         """Paints faces back to front: what hides comes later."""
-        given = {f.name: v for f, v in zip(self.factors, values.T, strict=True)}
         skin, hair = _skin(given["skin_tone"]), _hair(given["hair_colour"])
         background = mix(
             given["background"], (0.55, 0.72, 0.90), (0.62, 0.84, 0.62), (0.95, 0.70, 0.72)
@@ -61,13 +59,11 @@ class Faces(DrawnSet):
         _paint_nose(canvas, given, skin, turn)
         _paint_eyes(canvas, given, hair, turn)
         _paint_hat(canvas, given, width, turn)
-        if "watermark" in given:
-            _paint_watermark(canvas, given)
-        return canvas.images()
+        return canvas
 
     def seen(self, values: Values) -> Bool[Tensor, "n f"]:
         """Beard and eyebrows need contrast with the skin, hair colour hair outside a hat."""
-        given = {f.name: v for f, v in zip(self.factors, values.T, strict=True)}
+        given = self.named(values)
         contrast = (_dark(_hair(given["hair_colour"])) - _skin(given["skin_tone"])).abs()
         stands_out = contrast.amax(dim=1) > _LEAST_CONTRAST
         seen = {name: torch.ones(len(values), dtype=torch.bool) for name in given}
@@ -89,14 +85,14 @@ def _dark(hair: Colour) -> Colour:
     return 0.62 * hair
 
 
-def _paint_body(canvas: Canvas, given: dict[str, Tensor], skin: Colour) -> None:
+def _paint_body(canvas: Canvas, given: Given, skin: Colour) -> None:
     canvas.paint(canvas.box(0.0, 0.75, 0.17, 0.3, 0.05), skin * 0.85)  # neck
     shirt = mix(given["shirt"], (0.16, 0.22, 0.42), (0.93, 0.88, 0.60))
     canvas.paint(canvas.ellipse(0.0, 1.22, 0.80, 0.40), shirt)
 
 
 def _paint_hair_behind(
-    canvas: Canvas, given: dict[str, Tensor], hair: Colour, width: Tensor, turn: Tensor
+    canvas: Canvas, given: Given, hair: Colour, width: Tensor, turn: Tensor
 ) -> None:
     top = canvas.ellipse(0.3 * turn, -0.08, width + 0.13, 0.72)
     bottom = 0.0 + 0.95 * given["hair_length"]
@@ -109,15 +105,13 @@ def _paint_fringe(canvas: Canvas, hair: Colour, head: Tensor, turn: Tensor) -> N
     canvas.paint(both(head - 0.04, -forehead, canvas.above(0.0)), hair)
 
 
-def _paint_beard(
-    canvas: Canvas, given: dict[str, Tensor], hair: Colour, head: Tensor, turn: Tensor
-) -> None:
+def _paint_beard(canvas: Canvas, given: Given, hair: Colour, head: Tensor, turn: Tensor) -> None:
     cheeks = canvas.ellipse(0.8 * turn, 0.06, 0.40, 0.30)
     beard = both(head, -cheeks, canvas.below(0.18))
     canvas.paint(beard, _dark(hair), given["beard"])
 
 
-def _paint_mouth(canvas: Canvas, given: dict[str, Tensor], turn: Tensor) -> None:
+def _paint_mouth(canvas: Canvas, given: Given, turn: Tensor) -> None:
     bend = -0.07 + 0.22 * given["smile"]
     opening = 0.01 + 0.12 * given["mouth_opening"]
     y = 0.46 - bend / 2
@@ -126,13 +120,13 @@ def _paint_mouth(canvas: Canvas, given: dict[str, Tensor], turn: Tensor) -> None
     canvas.paint(canvas.stroke(ends, opening, bend), (0.25, 0.05, 0.08))
 
 
-def _paint_nose(canvas: Canvas, given: dict[str, Tensor], skin: Colour, turn: Tensor) -> None:
+def _paint_nose(canvas: Canvas, given: Given, skin: Colour, turn: Tensor) -> None:
     width = 0.05 + 0.15 * given["nose_width"]
     canvas.paint(canvas.ellipse(1.2 * turn, 0.20, width, 0.075), skin * 0.72)
     canvas.paint(canvas.stroke((turn, -0.02, 1.2 * turn, 0.16), 0.02), skin * 0.86)
 
 
-def _paint_eyes(canvas: Canvas, given: dict[str, Tensor], hair: Colour, turn: Tensor) -> None:
+def _paint_eyes(canvas: Canvas, given: Given, hair: Colour, turn: Tensor) -> None:
     size, thick = 0.075 + 0.085 * given["eye_size"], 0.015 + 0.06 * given["eyebrow_thickness"]
     for side in (-1.0, 1.0):
         x = turn + side * 0.235
@@ -149,16 +143,9 @@ def _paint_eyes(canvas: Canvas, given: dict[str, Tensor], hair: Colour, turn: Te
     canvas.paint(bridge, _FRAME, given["glasses"])
 
 
-def _paint_hat(canvas: Canvas, given: dict[str, Tensor], width: Tensor, turn: Tensor) -> None:
+def _paint_hat(canvas: Canvas, given: Given, width: Tensor, turn: Tensor) -> None:
     x = 0.3 * turn
     crown = canvas.box(x, -0.80, width + 0.06, 0.36, 0.18)
     canvas.paint(crown, (0.58, 0.16, 0.24), given["hat"])
     canvas.paint(canvas.box(x, -0.50, width + 0.08, 0.055), (0.93, 0.86, 0.72), given["hat"])
     canvas.paint(canvas.box(x, -0.43, width + 0.26, 0.055, 0.05), (0.46, 0.11, 0.18), given["hat"])
-
-
-def _paint_watermark(canvas: Canvas, given: dict[str, Tensor]) -> None:
-    """A white badge with a blue ring in the corner, as a photographer might print."""
-    badge = canvas.ellipse(0.78, 0.78, 0.17, 0.17)
-    canvas.paint(badge, (0.98, 0.98, 0.98), given["watermark"])
-    canvas.paint(ring(badge + 0.07, 0.03), (0.10, 0.25, 0.65), given["watermark"])
