@@ -18,7 +18,7 @@ class MNAC(PerImageMetric):
 
     MNAC = mean of the number of attributes a with (o_a(x) > 1/2) unlike (o_a(x') > 1/2). The
     attribute asked for counts too, so the ideal is about 1, not 0. Range 0 to the number of
-    attributes, lower is better. Denominator: images. Source: Rodriguez et al. 2021 (DiVE).
+    attributes, lower is better. Denominator: images. Source: as in Jeanneret et al. 2022 (DiME).
     """
 
     higher_is_better = False

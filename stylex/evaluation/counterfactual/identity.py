@@ -54,7 +54,7 @@ class FVA(_Similarity):
     """Face verification accuracy: share of pairs that a face network takes for one person.
 
     FVA = mean of 1[cos(e(x), e(x')) > 0.5]. Range 0 to 1, higher is better; doing nothing gives 1.
-    Denominator: images. Source: Rodriguez et al. 2021 (DiVE), Jeanneret et al. 2022 (DiME).
+    Denominator: images. Source: as in Jeanneret et al. 2022 (DiME).
     """
 
     is_share = True

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics import Metric
 
+from stylex.errors import InputError
 from stylex.estimates import Estimate, mean, share
 
 
@@ -90,7 +91,16 @@ class PerImageMetric(CounterfactualMetric):
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
     def keep(self, values: Float[Tensor, " b"] | Bool[Tensor, " b"], valid: Tensor) -> None:
-        """Keeps the values of a batch."""
+        """Keeps the values of a batch.
+
+        Raises:
+            InputError: If a value is not finite.
+        """
+        if not values.isfinite().all():
+            raise InputError(
+                f"{type(self).__name__} must be finite for every image, got NaN or infinity; "
+                "check the network that gives it"
+            )
         assert len(values) == len(valid)
         assert isinstance(self.values, list)
         assert isinstance(self.valid, list)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from stylex.classifier.frozen import FrozenClassifier
 from stylex.evaluation.counterfactual.baselines import attacked
-from stylex.imaging import from_uint8
+from stylex.imaging import from_uint8, to_uint8
 from stylex.types import Images
 
 
@@ -54,6 +55,17 @@ def test_the_attack_stays_within_epsilon_and_within_the_range_of_pixels() -> Non
 
     found = attacked(curved, pixels, 0, epsilon=3 / 255, num_steps=7, batch_size=3)
     assert (found.int() - pixels.int()).abs().max() == 3
+
+
+def test_the_attack_goes_through_a_frozen_classifier(
+    tiny_classifier: FrozenClassifier, tiny_images: Images
+) -> None:
+    pixels = to_uint8(tiny_images)
+    found = attacked(tiny_classifier, pixels, 2, epsilon=8 / 255, num_steps=5, batch_size=8)
+    before, after = (
+        tiny_classifier(from_uint8(p)).log_softmax(dim=1)[:, 2] for p in (pixels, found)
+    )
+    assert (after > before).all()
 
 
 def test_the_attack_works_where_gradients_are_off_and_leaves_no_trace() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from stylex.errors import InputError
 from stylex.estimates import Estimate, mean, share
 from stylex.evaluation.counterfactual.attributes import CD, MNAC
 from stylex.evaluation.counterfactual.diversity import Diversity
@@ -174,6 +175,12 @@ def test_a_collection_of_metrics_gives_plain_numbers() -> None:
     found: dict[str, Any] = MetricCollection({"l1": L1(), "l2": L2()})(*arguments("pair"))
     assert found["l1_all_count"] == NUM_IMAGES
     assert found["l1_valid"] < found["l2_valid"]
+
+
+def test_a_network_that_gives_nan_is_refused_rather_than_reported_as_no_figure() -> None:
+    metric = FS(lambda images: images.flatten(1) * torch.nan)
+    with pytest.raises(InputError, match="FS must be finite for every image, got NaN"):
+        metric.update(*arguments("pair"))
 
 
 PROCESS = """
