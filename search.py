@@ -95,8 +95,9 @@ def prepared(
 
 def panel(member: "Member", config: dict[str, Any], checkpoint: Path) -> "Panel":
     """The same with all classifiers to compare; each process reads them for itself."""
+    from stylex.classifier.files import read_classifier
     from stylex.model import read_config
-    from stylex.search.panel import Panel, read_classifier
+    from stylex.search.panel import Panel
 
     model, one = member.model, member.images[:1]
     device = model.generator.const.device

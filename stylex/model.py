@@ -12,6 +12,7 @@ import yaml
 from torch import nn
 
 from stylex.artifacts import read_tensors, write_tensors, write_yaml
+from stylex.classifier.files import CLASSIFIER_FILE, CONFIG_FILE
 from stylex.classifier.frozen import FrozenClassifier, build_classifier
 from stylex.classifier.mobilenet import mobilenet_table
 from stylex.errors import InputError
@@ -28,11 +29,7 @@ from stylex.gan.tensorflow import (
 from stylex.types import Images, Latents, Logits, Probabilities
 from stylex.variables import convert_variables, read_variables
 
-MODEL_FILE, CLASSIFIER_FILE, CONFIG_FILE = (
-    "model.safetensors",
-    "classifier.safetensors",
-    "config.yaml",
-)
+MODEL_FILE = "model.safetensors"
 DISCRIMINATOR_FILE = "discriminator.safetensors"  # optional: only the search's filter asks for it
 AGE_CLASSES = ("old", "young")  # of the released age model
 Appended = Literal["softmax", "uniform", "none"]

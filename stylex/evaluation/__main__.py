@@ -1,7 +1,7 @@
 """Door: measures a finished search. `python -m stylex.evaluation FOLDER [key=value ...]`."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,25 +9,29 @@ from omegaconf import DictConfig, OmegaConf
 
 from stylex.door import image_set, open_door
 from stylex.errors import InputError
+from stylex.progress import Bars
+from stylex.report.__main__ import arguments as with_folders
 
 if TYPE_CHECKING:
     from stylex.data.datasets import ImageSet
-    from stylex.evaluation.edits import Edits
-    from stylex.evaluation.fidelity import SavedCopies
-    from stylex.evaluation.readers import Reader
     from stylex.evaluation.subject import Subject
-    from stylex.evaluation.tables import Section
 
 LISTS = ("features", "studies", "attributes")
-READER_FILE = "reader.safetensors"
+COUNTS = ("batch_size", "num_images", "num_drawings", "num_directions")
 
 
 def evaluation(config: dict[str, Any], raw: DictConfig) -> None:
     """Does one of the tasks."""
-    tasks = {"scores": scores, "augment": augment, "bias": bias, "reader": reader}
+    tasks = {
+        "scores": scores,
+        "augment": augment,
+        "bias": bias,
+        "reader": reader,
+        "foreign": foreign,
+    }
     if config["task"] not in tasks:
         raise InputError(f"task must be one of {', '.join(tasks)}, got '{config['task']}'")
-    for name in ("batch_size", "num_images", "num_drawings", "num_directions"):
+    for name in COUNTS:
         if config[name] < 1:
             raise InputError(f"{name} must be at least 1, got {config[name]}")
     if config["cpu_threads"] is not None:
@@ -37,31 +41,45 @@ def evaluation(config: dict[str, Any], raw: DictConfig) -> None:
     tasks[config["task"]](config, raw)
 
 
-# Tasks
-
-
 def scores(config: dict[str, Any], _raw: DictConfig) -> None:
     """Measures each search, writes its evaluation.json and draws its page anew."""
     for folder in folders(config):
         found, data = subject(folder, config)
-        score(found, data, config)
+
+        from stylex.evaluation.sections import all_sections, export, print_sections
+        from stylex.evaluation.tables import write_sections
+        from stylex.report.page import write_page
+        from stylex.report.results import read_results
+
+        sections, copies = all_sections(found, data, config, Bars())
+        facts = {
+            "flagged_positions": copies.changed_positions(),
+            "num_images": len(copies.positions),
+            "config": {k: v for k, v in config.items() if k not in ("folders", "cpu_threads")},
+        }
+        write_sections(folder / "evaluation.json", sections, facts)
+        print_sections(sections)
+        if config["layout"] is not None:
+            export(found, data, Path(config["layout"]))
+            print(f"wrote '{config['layout']}'")
+        write_page(folder / "index.html", [read_results(folder)])
+        print(f"wrote '{folder / 'evaluation.json'}'; open {folder / 'index.html'}")
 
 
 def augment(config: dict[str, Any], _raw: DictConfig) -> None:
     """Writes training images with attributes turned over, labels kept."""
+    folder = only(config)
+
     from stylex.evaluation.attributes import read_attributes, read_extremes
     from stylex.evaluation.augmentation import Making, write_augmentation
-    from stylex.progress import Bars
 
-    folder = only(config)
     attributes = read_attributes(folder, config["attributes"])
+    making = Making(**config["making"], batch_size=config["batch_size"], seed=config["seed"])
     output = Path(config["output"] or folder / "augmentation")
     found, _ = subject(folder, config)
-    data = image_set(OmegaConf.create(found.config["data"]), "train")
-    making = Making(**config["making"], batch_size=config["batch_size"], seed=config["seed"])
     facts = write_augmentation(
         found.model,
-        data,
+        image_set(OmegaConf.create(found.config["data"]), "train"),
         attributes,
         read_extremes(folder),
         output,
@@ -69,19 +87,14 @@ def augment(config: dict[str, Any], _raw: DictConfig) -> None:
         {"search": str(folder), "checkpoint": str(found.checkpoint)},
         Bars(),
     )
-    print(f"{facts['num_written']} images of {facts['num_images']} are in '{output}'")
-    print(f"join them: python train.py task=classifier data.augmentation={output} ...")
+    print(
+        f"{facts['num_written']} changed images of {facts['num_images']} are in '{output}'; they "
+        f"join the training with data.augmentation={output}"
+    )
 
 
 def bias(config: dict[str, Any], _raw: DictConfig) -> None:
-    """Compares the explained classifier with a retrained one, and prints and keeps the tables."""
-    from stylex.data.drawn import DrawnSet
-    from stylex.evaluation import bias as comparison
-    from stylex.evaluation.edits import read_edits
-    from stylex.evaluation.subject import read_classifier
-    from stylex.evaluation.tables import write_sections
-    from stylex.progress import Bars
-
+    """Compares the explained classifier with a retrained one; prints and keeps the tables."""
     folder = only(config)
     if config["after"] is None:
         raise InputError(
@@ -89,39 +102,28 @@ def bias(config: dict[str, Any], _raw: DictConfig) -> None:
             "train.py task=classifier data.augmentation=SET"
         )
     found, data = subject(folder, config)
-    before = found.model.classifier
-    after = read_classifier(Path(config["after"]), before).to(before.adapter.mean.device)
-    edits = read_edits(folder)["stylex"]
-    judged = comparison.judge(before, after, data, Bars())
-    reliance = None
-    if isinstance(data, DrawnSet):
-        reliance = comparison.reliance_table(
-            *(reliance_on(data, each, edits.target, config) for each in (before, after))
-        )
-    section = comparison.bias_section(
-        judged,
-        group_divisions(found, data, config),
-        comparison.effect_table(comparison.saved_edits(edits), before, after, edits.target),
-        reliance,
-    )
+
+    from stylex.evaluation.sections import bias_before_and_after, print_sections
+    from stylex.evaluation.tables import write_sections
+
+    section = bias_before_and_after(found, data, config, Bars())
     path = folder / "bias.json"
     write_sections(path, [section], {"before": str(found.checkpoint), "after": config["after"]})
     print_sections([section])
-    print(f"wrote {path}")
+    print(f"wrote '{path}'")
 
 
 def reader(config: dict[str, Any], raw: DictConfig) -> None:
     """Trains the network that reads a drawn family's factors."""
-    from stylex.data.drawn import DrawnSet
-    from stylex.evaluation.readers import Course, train_reader
-    from stylex.progress import Bars
-
     if not raw.data or config["output"] is None:
         raise InputError(
             "task=reader needs drawings and a file to write, got "
-            f"data={config['data'] and 'given'} and output={config['output']}; give data=faces "
-            f"output=FOLDER/{READER_FILE}"
+            f"data={'none' if not raw.data else 'given'} and output={config['output']}; give "
+            "data=faces output=FILE.safetensors"
         )
+    from stylex.data.drawn import DrawnSet
+    from stylex.evaluation.readers import Course, train_reader
+
     data = image_set(raw.data, "test")
     if not isinstance(data, DrawnSet):
         raise InputError(
@@ -133,10 +135,32 @@ def reader(config: dict[str, Any], raw: DictConfig) -> None:
     for each in trained.held_out:
         kind = "balanced accuracy" if each.is_binary else "R²"
         print(f"{each.factor:20s} {kind:18s} {each.score.value or 0:.3f}")
-    print(f"wrote {config['output']}")
+    print(f"wrote '{config['output']}'")
 
 
-# What they share
+def foreign(config: dict[str, Any], _raw: DictConfig) -> None:
+    """Scores counterfactuals that other programs left in the ACE and DiME scripts' layout."""
+    for key in ("layout", "experiment", "checkpoint", "target"):
+        if config[key] is None:
+            raise InputError(
+                f"task=foreign needs {key}, got none; give layout=FOLDER experiment=NAME "
+                "checkpoint=MODEL target=CLASS"
+            )
+    from stylex.evaluation.layout import read_layout
+    from stylex.evaluation.sections import counterfactuals, print_sections
+    from stylex.evaluation.tables import write_sections
+    from stylex.gan.compute import choose_device
+    from stylex.model import load, model_folder
+
+    checkpoint = model_folder(Path(config["checkpoint"]))
+    model = load(checkpoint).to(choose_device(config["device"], 0))
+    folder, name = Path(config["layout"]), str(config["experiment"])
+    found = read_layout(folder, name, model.class_names, config["target"])
+    section = counterfactuals(model, checkpoint, {name: found.edits}, config)
+    path = folder / "Results" / name / "evaluation.json"
+    write_sections(path, [section], {"checkpoint": str(checkpoint)})
+    print_sections([section])
+    print(f"wrote '{path}'")
 
 
 def folders(config: Mapping[str, Any]) -> list[Path]:
@@ -172,7 +196,7 @@ def subject(folder: Path, config: Mapping[str, Any]) -> "tuple[Subject, ImageSet
         InputError: If the data are others than those searched.
     """
     from stylex.evaluation.subject import read_subject
-    from stylex.model import choose_device
+    from stylex.gan.compute import choose_device
 
     checkpoint = None if config["checkpoint"] is None else Path(config["checkpoint"])
     found = read_subject(folder, checkpoint, choose_device(config["device"], 0))
@@ -185,13 +209,6 @@ def subject(folder: Path, config: Mapping[str, Any]) -> "tuple[Subject, ImageSet
     return found, data
 
 
-def arguments(typed: Sequence[str]) -> list[str]:
-    """What was typed, as Hydra reads it: folders and values with commas become lists."""
-    from stylex.report.__main__ import arguments as with_folders
-
-    return with_folders(typed, LISTS)
-
-
 if __name__ == "__main__":
-    sys.argv[1:] = arguments(sys.argv[1:])
+    sys.argv[1:] = with_folders(sys.argv[1:], LISTS)
     open_door("evaluation", evaluation)

@@ -1,4 +1,4 @@
-"""Sections of an evaluation, each measured on a finished search; printed, and written for the page."""
+"""Sections of an evaluation, each measured on a finished search."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
+from stylex.classifier.files import read_classifier
 from stylex.classifier.frozen import FrozenClassifier
 from stylex.data.datasets import ImageSet
 from stylex.data.drawn import DrawnSet
 from stylex.evaluation.arena import Arena, score_methods
 from stylex.evaluation.attributes import read_attributes, read_extremes
+from stylex.evaluation.bias import bias_section, effect_table, judge, reliance_table, saved_edits
 from stylex.evaluation.counterfactual.measurement import Judges
 from stylex.evaluation.counterfactual.measurement import Settings as Conditions
 from stylex.evaluation.counterfactual.scorecard import scorecard
@@ -19,14 +21,16 @@ from stylex.evaluation.edits import Edits, read_edits
 from stylex.evaluation.features import build_features
 from stylex.evaluation.fidelity import SavedCopies, fidelity_section, judge_copies
 from stylex.evaluation.groups import Groups, listed_groups, planted_groups, style_groups
+from stylex.evaluation.layout import write_layout
 from stylex.evaluation.readers import Reader, load_reader, score_reader
 from stylex.evaluation.reliance import Reliance, measure_reliance
 from stylex.evaluation.sanity import sanity_section
 from stylex.evaluation.standings import arena_section
 from stylex.evaluation.study import read_answers, study_section
-from stylex.evaluation.subject import Subject, read_classifier
+from stylex.evaluation.subject import Subject
 from stylex.evaluation.tables import Section, spoken
-from stylex.imaging import to_uint8
+from stylex.imaging import from_uint8, to_uint8
+from stylex.model import StylEx, read_config
 from stylex.progress import Progress
 from stylex.types import Images, Labels
 
@@ -43,7 +47,7 @@ def all_sections(
     num_coordinates = len(found.model.generator.layout.searched(found.config["search"]["torgb"]))
     sections = [
         section,
-        counterfactuals(found.model.classifier, methods, config),
+        counterfactuals(found.model, found.checkpoint, methods, config),
         arena(found, data, methods, config, progress),
         sanity_section(found.folder, num_coordinates),
         study_section(read_answers([Path(str(file)) for file in config["studies"]]))
@@ -82,12 +86,11 @@ def fidelity(
 
 
 def counterfactuals(
-    classifier: FrozenClassifier, methods: Mapping[str, Edits], config: Config
+    model: StylEx, checkpoint: Path, methods: Mapping[str, Edits], config: Config
 ) -> Section:
     """Scores saved edits beside doing nothing, the copy and an attack."""
-    oracle = None
-    if config["oracle"] is not None:
-        oracle = read_classifier(Path(config["oracle"]), classifier)
+    classifier = model.classifier
+    oracle = None if config["oracle"] is None else beside(model, checkpoint, config["oracle"])
     explained = build_features("FD-C", classifier, None)
     judges = Judges(
         classifier=classifier,
@@ -98,6 +101,14 @@ def counterfactuals(
         **config["counterfactual"], batch_size=config["batch_size"], seed=config["seed"]
     )
     return scorecard(methods, judges, conditions)
+
+
+def beside(model: StylEx, checkpoint: Path, name: str) -> FrozenClassifier:
+    """A second classifier, to judge the same images as a model's own, on its device."""
+    device, size = model.generator.const.device, model.resolution_px
+    spec = read_config(checkpoint)["classifier"]
+    one = torch.zeros(1, model.channels, size, size)
+    return read_classifier(str(name), model.classifier, spec, one).to(device)
 
 
 def arena(
@@ -153,9 +164,27 @@ def reliance_on(
     )
 
 
-def divisions(
+def bias_before_and_after(
     found: Subject, data: ImageSet, config: Config, progress: Progress
-) -> list[Groups]:
+) -> Section:
+    """The explained classifier and a retrained one, on the same images and edits."""
+    before = found.model.classifier
+    after = beside(found.model, found.checkpoint, config["after"])
+    edits = read_edits(found.folder)["stylex"]
+    reliance = None
+    if isinstance(data, DrawnSet):
+        reliance = reliance_table(
+            *(reliance_on(data, each, edits.target, config, progress) for each in (before, after))
+        )
+    return bias_section(
+        judge(before, after, data, progress),
+        divisions(found, data, config, progress),
+        effect_table(saved_edits(edits), before, after, edits.target),
+        reliance,
+    )
+
+
+def divisions(found: Subject, data: ImageSet, config: Config, progress: Progress) -> list[Groups]:
     """How images are grouped: by a table, or a planted watermark and the attributes themselves."""
     if config["groups"] is not None:
         return [listed_groups(Path(config["groups"]), data)]
@@ -168,6 +197,18 @@ def divisions(
             style_groups(found.model, data, attribute, extremes, config["batch_size"], progress)
         )
     return groups
+
+
+def export(found: Subject, data: ImageSet, folder: Path) -> None:
+    """Writes the edits as the ACE and DiME scripts lay them out, under the search folder's name."""
+    edits, classifier = read_edits(found.folder)["stylex"], found.model.classifier
+    device = found.model.generator.const.device
+    before, after = (
+        classifier.probabilities(from_uint8(pixels).to(device)).cpu()
+        for pixels in (edits.images, edits.together[-1])
+    )
+    labels = data.labels[edits.positions]
+    write_layout(edits, labels, before, after, folder, found.folder.resolve().name)
 
 
 def print_sections(sections: Sequence[Section]) -> None:

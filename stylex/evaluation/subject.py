@@ -1,4 +1,4 @@
-"""What an evaluation is of: a finished search's folder, and the model and classifier that made it."""
+"""What an evaluation is of: a finished search, the model and the classifier that made it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,36 +74,7 @@ def read_subject(folder: Path, checkpoint: Path | None, device: str) -> Subject:
 
 
 def explained_classifier(own: FrozenClassifier, config: Mapping[str, Any]) -> FrozenClassifier:
-    """The classifier of a search: the model's own, or the one given in its place."""
-    given = config.get("classifier")
-    return own if given is None else build_classifier(given, own.class_names)
-
-
-def read_classifier(run: Path, like: FrozenClassifier) -> FrozenClassifier:
-    """A classifier that `train.py task=classifier` left, to judge beside another.
-
-    Args:
-        run: The run's folder, or the one with its files.
-        like: The classifier beside which it judges; classes and their order must be the same.
-
-    Raises:
-        InputError: If there is none or it has other classes.
-    """
-    import yaml
-
-    for folder in (run, run / "checkpoints"):
-        file, weights = folder / "config.yaml", folder / "classifier.safetensors"
-        if weights.is_file() and file.is_file():
-            config = yaml.safe_load(file.read_text())
-            break
-    else:
-        raise InputError(
-            f"a second classifier must be a run of train.py task=classifier, got '{run}'; give its "
-            "folder"
-        )
-    if tuple(config["class_names"]) != like.class_names:
-        raise InputError(
-            f"both classifiers must have the classes {', '.join(like.class_names)} in this order, "
-            f"got {', '.join(config['class_names'])} in '{run}'; train it on the same data"
-        )
-    return build_classifier({**config["classifier"], "weights": weights}, like.class_names)
+    """The classifier of a search: the model's own, the one given, or one with untrained layers."""
+    given, untrained = config.get("classifier"), config.get("randomised_layers")
+    found = own if given is None else build_classifier(given, own.class_names)
+    return found.reinitialised(untrained, config["seed"]) if untrained else found

@@ -137,3 +137,14 @@ def require_ops(settings: Mapping[str, Any], device: torch.device) -> None:
     """
     if device.type == "cuda" and settings["impl"] != "reference":
         build.load()
+
+
+def choose_device(name: str, local_rank: int) -> str:
+    """The device to compute on: on CUDA the one of this process's rank on its computer."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu or cuda, got '{name}'")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device=cuda needs a GPU that torch can use, got none; give device=cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{local_rank % torch.cuda.device_count()}"

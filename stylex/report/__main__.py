@@ -36,8 +36,8 @@ def report(config: dict[str, Any], _raw: DictConfig) -> None:
     print(f"open {output / 'index.html'}")
 
 
-def arguments(typed: Sequence[str]) -> list[str]:
-    """What was typed, as Hydra reads it: folders become a list, and so do formats with commas."""
+def arguments(typed: Sequence[str], lists: Sequence[str] = LISTS) -> list[str]:
+    """What was typed, as Hydra reads it: folders become a list, and so do some keys' values."""
     folders = [
         text
         for text in typed
@@ -46,7 +46,7 @@ def arguments(typed: Sequence[str]) -> list[str]:
     others = [text for text in typed if text not in folders]
     for i, text in enumerate(others):
         key, _, value = text.partition("=")
-        if key in LISTS and not value.startswith("["):
+        if key in lists and not value.startswith("["):
             others[i] = f"{key}=[{value}]"
     quoted = ",".join(
         '"' + folder.replace("\\", "\\\\").replace('"', '\\"') + '"' for folder in folders

@@ -4,97 +4,16 @@ Styles and reconstructions stay those of the model with its own classifier; only
 measures is another classifier's, while that one is seated.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
-from jaxtyping import Float
-from torch import Tensor
 
-from stylex.classifier.frozen import TORCHSCRIPT_ENDINGS, FrozenClassifier, build_classifier
-from stylex.errors import InputError
-from stylex.model import CLASSIFIER_FILE, CONFIG_FILE
+from stylex.classifier.frozen import FrozenClassifier
 from stylex.search.crew import Crew, Member
 from stylex.search.statistics import BLOCK
 from stylex.types import Logits, Styles
-
-OWN = "checkpoint"  # the name of the model's own classifier
-
-
-def read_classifier(
-    name: str, own: FrozenClassifier, spec: Mapping[str, Any], images: Float[Tensor, "1 c h w"]
-) -> FrozenClassifier:
-    """A classifier to compare: `checkpoint`, a folder, a safetensors or a TorchScript file.
-
-    A folder is a run of `train.py task=classifier`, or a model's, and says how it is built. A file
-    says neither that nor its classes, which are taken to be the model's in the same order.
-
-    Args:
-        name: `checkpoint` for the model's own classifier, or a path.
-        own: The model's own classifier.
-        spec: How a file's classifier is built, as `build_classifier` takes it.
-        images: One image of the model's form, to try the classifier on.
-
-    Raises:
-        InputError: If the path is none of these, or the classifier does not fit the model.
-    """
-    path = Path(name)
-    folders = [f for f in (path, path / "checkpoints") if (f / CLASSIFIER_FILE).is_file()]
-    if name == OWN:
-        return own
-    if folders:
-        config = _read_config(folders[0] / CONFIG_FILE)
-        known = tuple(config.get("class_names", own.class_names))
-        if known != own.class_names:
-            raise InputError(
-                "classifiers to compare must have the checkpoint's classes "
-                f"({', '.join(own.class_names)}), got {', '.join(known)} in '{name}'; compare "
-                "classifiers of the same classes"
-            )
-        given = {**config["classifier"], "weights": folders[0] / CLASSIFIER_FILE}
-    elif path.is_file() and path.suffix in TORCHSCRIPT_ENDINGS:
-        given = {**spec, "network": name, "arguments": {}, "weights": None, "feature_layers": []}
-    elif path.is_file() and path.suffix == ".safetensors":
-        given = {**spec, "weights": path}
-    else:
-        raise InputError(
-            f"compare must name {OWN}, a run's folder of `train.py task=classifier`, a "
-            f".safetensors file or a TorchScript file ({', '.join(TORCHSCRIPT_ENDINGS)}), got "
-            f"'{name}'; correct the path"
-        )
-    classifier = build_classifier(given, own.class_names)
-    _try(classifier, name, images)
-    return classifier
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        config = None
-    if not isinstance(config, dict) or not isinstance(config.get("classifier"), dict):
-        raise InputError(
-            f"a classifier's folder must have a {CONFIG_FILE} that says how it is built, got none "
-            f"at '{path}'; copy it again"
-        )
-    return config
-
-
-@torch.no_grad()
-def _try(classifier: FrozenClassifier, name: str, images: Float[Tensor, "1 c h w"]) -> None:
-    try:
-        classifier(images)
-    except RuntimeError as error:
-        takes = classifier.adapter
-        raise InputError(
-            f"a classifier to compare must take the images declared for it ({takes.input_channels} "
-            f"channels, {takes.input_resolution_px} px), got an error from '{name}'; declare its "
-            f"input with classifier=... or in its folder's {CONFIG_FILE}"
-        ) from error
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 from stylex.classifier.frozen import build_classifier
 from stylex.data.datasets import ImageSet
 from stylex.errors import InputError
-from stylex.gan.compute import lower_type, precision
+from stylex.gan.compute import choose_device, lower_type, precision
 from stylex.model import StylEx, load
 from stylex.progress import Progress
 from stylex.search.crew import Member
@@ -71,14 +71,3 @@ def check_fit(model: StylEx, data: ImageSet, checkpoint: Path) -> None:
             f"got {have[0]} px, {have[1]} channels, {have[2]} classes; give the data that it was "
             "trained for"
         )
-
-
-def choose_device(name: str, local_rank: int) -> str:
-    """The device to compute on: on CUDA the one of this process's rank on its computer."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu or cuda, got '{name}'")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda needs a GPU that torch can use, got none; give device=cpu")
-    if name == "cpu" or not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{local_rank % torch.cuda.device_count()}"

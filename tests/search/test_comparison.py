@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stylex.artifacts import write_tensors, write_yaml
+from stylex.classifier.files import read_classifier
 from stylex.classifier.frozen import FrozenClassifier
 from stylex.errors import InputError
 from stylex.estimates import Estimate
 from stylex.model import StylEx
 from stylex.search.comparison import compare
 from stylex.search.crew import Crew, Place
-from stylex.search.panel import Panel, read_classifier, seated
+from stylex.search.panel import Panel, seated
 from stylex.search.results import Settings
 from stylex.search.statistics import collect
 from stylex.search.verdicts import Comparison, Difference, sign_flip_p, smallest_q, verdict, weigh
@@ -469,7 +470,9 @@ def test_a_path_that_is_no_classifier_is_refused(
     (tmp_path / "empty").mkdir()
     for name in ("gone.safetensors", "gone", "weights.npz", "empty"):
         path = str(tmp_path / name)
-        message = f"compare must name checkpoint, a run's folder .*, got '{path}'; correct the path"
+        message = (
+            f"a classifier must be checkpoint, a run's folder .*, got '{path}'; correct the path"
+        )
         with pytest.raises(InputError, match=message):
             read_classifier(path, tiny_classifier, spec, tiny_images[:1])
     write_tensors(tmp_path / "run" / "classifier.safetensors", {})
