@@ -10,13 +10,13 @@ import hydra
 import pytest
 import torch
 import yaml
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import nn
 
 import stylex
 from stylex.classifier.frozen import FrozenClassifier, build_adapter, build_classifier
+from stylex.door import image_set
 from stylex.model import build_discriminator, build_model
 from stylex.search.results import Settings
 
@@ -100,7 +100,7 @@ def data_overrides(option: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("option", options("data"))
 def test_every_data_option_gives_images(option: str, split: str, picture_folder: Path) -> None:
     config = composed("train", *data_overrides(option, picture_folder))
-    data = instantiate(config.data, split=split)
+    data = image_set(config.data, split)
     images, labels = data.batch([0])
     assert images.shape == (1, config.data.channels, config.data.resolution, config.data.resolution)
     assert -1 <= images.min() <= images.max() <= 1
