@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from stylex.door import open_door
+from stylex.door import image_set, open_door
 from stylex.errors import InputError
 from stylex.progress import Bars, quiet
 
@@ -72,11 +72,9 @@ def prepared(
     config: dict[str, Any], raw: DictConfig, checkpoint: Path, crew: "Crew"
 ) -> "tuple[Member, ImageSet]":
     """What every process holds, and the images with their labels."""
-    from hydra.utils import instantiate
-
     from stylex.search.preparation import prepare
 
-    data = instantiate(raw.data, split=config["split"])
+    data = image_set(raw.data, config["split"])
     member = prepare(
         config,
         data,

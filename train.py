@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from stylex.door import open_door
+from stylex.door import image_set, open_door, training_set
 from stylex.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ def train(config: dict[str, Any], raw: DictConfig) -> None:
 def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
     """Trains a StylEx model around a frozen classifier."""
     import torch
-    from hydra.utils import instantiate
 
     from stylex.classifier.frozen import build_classifier
     from stylex.evaluation.fidelity import fidelity, reconstruct
@@ -48,7 +47,7 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
     from stylex.training.callbacks import STATE_FILE, Pictures, Validation
     from stylex.training.module import StylExModule
 
-    training, validation = (instantiate(raw.data, split=split) for split in ("train", "validation"))
+    training, validation = training_set(raw.data), image_set(raw.data, "validation")
     settings = config["training"]
     torch.manual_seed(config["seed"])
     classifier = build_classifier(config["classifier"], training.class_names)
@@ -86,7 +85,8 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
 
     facts = {
         "classifier": classifier.fingerprint(),
-        **{key: config[key] for key in ("data", "model", "seed")},
+        **_data_facts(config, training),
+        **{key: config[key] for key in ("model", "seed")},
         "training": _lasting(settings),
     }
     _fit(module, training, validation, config, raw, callbacks, export, facts)
@@ -95,7 +95,6 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
 def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
     """Trains the classifier that will be explained."""
     import torch
-    from hydra.utils import instantiate
 
     from stylex.artifacts import write_tensors, write_yaml
     from stylex.classifier.frozen import build_adapter, build_classifier
@@ -103,7 +102,7 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
     from stylex.data.permutation import PermutedLabels
     from stylex.training.callbacks import Validation
 
-    training, validation = (instantiate(raw.data, split=split) for split in ("train", "validation"))
+    training, validation = training_set(raw.data), image_set(raw.data, "validation")
     settings = config["training"]
     if settings["permuted_labels"]:
         training = PermutedLabels(training, seed=config["seed"])
@@ -146,9 +145,21 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
             },
         )
 
-    facts = {key: config[key] for key in ("data", "classifier", "training", "seed")}
+    facts = {
+        **_data_facts(config, training),
+        **{key: config[key] for key in ("classifier", "training", "seed")},
+    }
     callbacks = [Validation(settings["validation_interval_steps"], measure)]
     _fit(module, training, validation, config, raw, callbacks, export, facts)
+
+
+def _data_facts(config: dict[str, Any], training: "ImageSet") -> dict[str, Any]:
+    """What a resumed run must be given again: the data, and the very images that join it."""
+    augmented = config["data"].get("augmentation") is not None
+    return {
+        "data": {key: value for key, value in config["data"].items() if key != "augmentation"},
+        "data.augmentation": training.fingerprint if augmented else None,
+    }
 
 
 def _lasting(settings: dict[str, Any]) -> dict[str, Any]:

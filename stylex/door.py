@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,6 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stylex.errors import InputError
+
+if TYPE_CHECKING:
+    from stylex.data.datasets import ImageSet
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SUBMITTER = "hydra-submitit-launcher"
@@ -57,6 +60,27 @@ def open_door(config_name: str, run: Callable[[dict[str, Any], DictConfig], None
             _refuse(InputError(f"{key} must be given, got nothing; add {key}=VALUE to the command"))
 
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
+
+
+def image_set(data: DictConfig, split: str) -> "ImageSet":
+    """The configured images of a split, as they are: `augmentation` is for training alone.
+
+    Args:
+        data: The configuration's `data`.
+        split: "train", "validation" or "test".
+    """
+    from hydra.utils import instantiate
+
+    own = {key: data[key] for key in data if key != "augmentation"}
+    return instantiate(own, split=split, _convert_="all")
+
+
+def training_set(data: DictConfig) -> "ImageSet":
+    """The images to train on: the train split, joined by those of `augmentation` if it is given."""
+    from stylex.data.augmentation import AugmentedSet
+
+    images, added = image_set(data, "train"), data.get("augmentation")
+    return images if added is None else AugmentedSet(images, Path(str(added)))
 
 
 @contextmanager

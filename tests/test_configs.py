@@ -10,13 +10,13 @@ import hydra
 import pytest
 import torch
 import yaml
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import nn
 
 import stylex
 from stylex.classifier.frozen import FrozenClassifier, build_adapter, build_classifier
+from stylex.door import image_set, training_set
 from stylex.model import build_discriminator, build_model
 from stylex.search.results import Settings
 
@@ -100,11 +100,34 @@ def data_overrides(option: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("option", options("data"))
 def test_every_data_option_gives_images(option: str, split: str, picture_folder: Path) -> None:
     config = composed("train", *data_overrides(option, picture_folder))
-    data = instantiate(config.data, split=split)
+    data = image_set(config.data, split)
     images, labels = data.batch([0])
     assert images.shape == (1, config.data.channels, config.data.resolution, config.data.resolution)
     assert -1 <= images.min() <= images.max() <= 1
     assert int(labels) < len(data.class_names)
+
+
+@pytest.mark.parametrize("option", ["faces", "folder"])
+def test_an_augmentation_joins_the_training_images_and_no_others(
+    option: str, picture_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    overrides = data_overrides(option, picture_folder)
+    plainly, added = composed("train", *overrides), tmp_path_factory.mktemp("set")
+    own = image_set(plainly.data, "train")
+    for name in own.class_names:
+        (added / name).mkdir()
+        Image.new("RGB", (32, 32)).save(added / name / "0-a1.png")
+    config = composed("train", *overrides, f"data.augmentation={added}")
+    for split in ("train", "validation", "test"):
+        alone, asked = (image_set(given.data, split) for given in (plainly, config))
+        assert alone.fingerprint == asked.fingerprint
+    assert training_set(plainly.data).fingerprint == own.fingerprint
+    assert len(training_set(config.data)) == len(own) + len(own.class_names)
+
+
+def test_every_data_option_can_be_augmented_and_ships_without() -> None:
+    for option in options("data"):
+        assert composed("train", f"data={option}").data.augmentation is None
 
 
 @pytest.fixture

@@ -356,7 +356,7 @@ def test_a_broken_image_is_named(opened: Opened, checkpoint: Path, pictures: Pat
     shares = {"validation_share": 0.1, "test_share": 0.1, "seed": 0}
     for name, split in (("search", "test"), ("train", "validation")):
         found = ImageFolder(root=pictures, split=split, resolution=32, channels=3, **shares)
-        path = pictures / found._paths[0]
+        path = pictures / found.paths[0]
         path.write_bytes(path.read_bytes()[:60])
         given = [f"checkpoint={checkpoint}"] if name == "search" else UNTRAINED
         text = opened(name, *data(pictures), *given)

@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw
 import stylex
 from stylex.artifacts import digest
 from stylex.classifier.module import ClassifierModule
+from stylex.door import image_set
 from stylex.evaluation.edits import read_edits
 from stylex.search.statistics import Statistics
 
@@ -329,11 +330,9 @@ def test_every_figure_has_its_denominator_and_interval(found: Path) -> None:
 def test_metrics_and_attributes_are_those_of_the_stored_model(
     found: Path, trained: Path, pictures: list[str]
 ) -> None:
-    from hydra.utils import instantiate
-
     with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = hydra.compose("search", overrides=pictures)
-    data = instantiate(config.data, split="test")
+    data = image_set(config.data, "test")
     images, _ = data.batch(range(len(data)))
     model = stylex.load(trained)
     metrics = json.loads((found / "metrics.json").read_text())

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stylex.data.folders import class_folders, image_paths, split_paths
 from stylex.errors import InputError
 from stylex.imaging import check_channels, check_resolution, from_uint8, read_image, resize
 from stylex.types import Images, Labels
 
 _SPLITS = ("train", "validation", "test")
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FASHION_MNIST = Path(__file__).parent / "assets" / "fashion_mnist"
 _FASHION_RANGES = {"train": (0, 18_000), "validation": (18_000, 20_000), "test": (0, 2_000)}
 _FASHION_CLASSES = (
@@ -149,6 +149,10 @@ class ImageFolder(ImageSet):
     paths relative to `root` alone. A class of three or more images is present in every split.
     Files are read when they are asked for (see `stylex.imaging.read_image`).
 
+    Attributes:
+        root: The folder.
+        paths: Of every image, relative to `root`, with forward slashes.
+
     Args:
         root: The folder.
         split: "train", "validation" or "test".
@@ -176,13 +180,13 @@ class ImageFolder(ImageSet):
         check_form(split, resolution, channels)
         _check_shares(validation_share, test_share)
         self.root = Path(root)
-        self._paths: list[str] = []
-        folders = _class_folders(self.root)
+        self.paths: list[str] = []
+        folders = class_folders(self.root, "root")
         labels: list[int] = []
         for label, folder in enumerate(folders):
-            paths = _image_paths(self.root, folder)
-            parts = _split_paths(paths, validation_share, test_share, seed)
-            self._paths += parts[split]
+            paths = image_paths(self.root, folder)
+            parts = split_paths(paths, validation_share, test_share, seed)
+            self.paths += parts[split]
             labels += [label] * len(parts[split])
         if not labels:
             raise InputError(
@@ -199,7 +203,7 @@ class ImageFolder(ImageSet):
 
     def _images(self, positions: Labels) -> Images:
         pixels = [
-            read_image(self.root / self._paths[i], self.resolution, self.channels)
+            read_image(self.root / self.paths[i], self.resolution, self.channels)
             for i in positions.tolist()
         ]
         return from_uint8(torch.stack(pixels))
@@ -207,7 +211,7 @@ class ImageFolder(ImageSet):
     def _content(self) -> bytes:
         lines = [
             f"{path}\t{(self.root / path).stat().st_size}\t{label}"
-            for path, label in zip(self._paths, self.labels.tolist(), strict=True)
+            for path, label in zip(self.paths, self.labels.tolist(), strict=True)
         ]
         return "\n".join(sorted(lines)).encode()
 
@@ -239,61 +243,3 @@ def _read_idx(path: Path) -> Tensor:
     shape = np.frombuffer(content, ">u4", count=num_axes, offset=4).astype(np.int64)
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes)
     return torch.from_numpy(values.reshape(shape).copy())
-
-
-def _class_folders(root: Path) -> list[Path]:
-    """Lists the sub-folders of a data folder, by name."""
-    if not root.is_dir():
-        raise InputError(f"root must be an existing folder, got {root}: correct the path")
-    folders = sorted(
-        entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
-    if len(folders) < 2:
-        raise InputError(
-            f"root must have at least two sub-folders, one a class, got {len(folders)} in {root}: "
-            "sort the images into class folders"
-        )
-    return folders
-
-
-def _image_paths(root: Path, folder: Path) -> list[str]:
-    """Lists the image files of a class, relative to the root, with forward slashes."""
-    files = [
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in _SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and file.is_file()
-    ]
-    if not files:
-        raise InputError(
-            f"each class folder must hold PNG, JPEG or WebP images, got none in {folder}: "
-            "add images or remove the folder"
-        )
-    return sorted(file.relative_to(root).as_posix() for file in files)
-
-
-def _split_paths(
-    paths: list[str], validation_share: float, test_share: float, seed: int
-) -> dict[str, list[str]]:
-    """Splits the paths of one class; three or more reach every split, train is never empty."""
-
-    def rank(path: str) -> bytes:
-        return hashlib.sha256(f"{seed} {path}".encode()).digest()
-
-    ranked = sorted(paths, key=rank)
-    fewest = 1 if len(ranked) >= 3 else 0
-    num_validation = max(round(len(ranked) * validation_share), fewest)
-    num_test = max(round(len(ranked) * test_share), fewest)
-    # Rounding up twice must leave an image to train on: the larger share gives it back.
-    while num_validation + num_test >= len(ranked):
-        if num_validation >= num_test:
-            num_validation -= 1
-        else:
-            num_test -= 1
-    stop = num_validation + num_test
-    return {
-        "validation": sorted(ranked[:num_validation]),
-        "test": sorted(ranked[num_validation:stop]),
-        "train": sorted(ranked[stop:]),
-    }

@@ -113,10 +113,7 @@ def score_method(arena: Arena, searches: Sequence[Edits]) -> dict[str, Estimate]
         found, reliance, relied = measured[0]
         return over_images(found, reliance, relied, arena.most, arena.errors(), arena.seed)
     return over_seeds(
-        [
-            recover_mean(found, reliance, relied, arena.most)
-            for found, reliance, relied in measured
-        ]
+        [recover_mean(found, reliance, relied, arena.most) for found, reliance, relied in measured]
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from stylex.door import open_door
+from stylex.door import image_set, open_door
 from stylex.errors import InputError
 
 
@@ -100,8 +100,6 @@ def is_own(host: str) -> bool:
 
 def prepared(config: dict[str, Any], raw: DictConfig, checkpoint: Path) -> Any:  # noqa: ANN401
     """The model with its reference images."""
-    from hydra.utils import instantiate
-
     from stylex.progress import Bars
     from stylex.search.exploration import Exploration
     from stylex.search.preparation import prepare
@@ -109,7 +107,7 @@ def prepared(config: dict[str, Any], raw: DictConfig, checkpoint: Path) -> Any: 
 
     given = {k: v for k, v in config["search"].items() if k not in ("batch_size", "autocast")}
     settings = Settings.of({**given, "seed": config["seed"]})
-    data = instantiate(raw.data, split=config["split"])
+    data = image_set(raw.data, config["split"])
     member = prepare(
         config,
         data,

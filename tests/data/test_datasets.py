@@ -144,7 +144,7 @@ def folder(root: Path, **changes: object) -> ImageFolder:
 
 
 def paths(root: Path, **changes: object) -> list[str]:
-    return folder(root, **changes)._paths
+    return folder(root, **changes).paths
 
 
 def many(count: int, *classes: str) -> list[str]:
@@ -198,7 +198,7 @@ def test_classes_are_the_sorted_folders_and_labels_their_positions(tmp_path: Pat
     write(tmp_path, many(4, "zebra", "ant", "Bee"))
     part = folder(tmp_path)
     assert part.class_names == ("Bee", "ant", "zebra")
-    for path, label in zip(part._paths, part.labels.tolist(), strict=True):
+    for path, label in zip(part.paths, part.labels.tolist(), strict=True):
         assert path.split("/")[0] == part.class_names[label]
 
 
@@ -220,11 +220,11 @@ def test_a_batch_holds_the_files_as_read_image_reads_them(channels: int, tmp_pat
     write(tmp_path, many(6, "a", "b"))
     part = folder(tmp_path, channels=channels)
     images, labels = part.batch([5, 0])
-    files = [tmp_path / part._paths[i] for i in (5, 0)]
+    files = [tmp_path / part.paths[i] for i in (5, 0)]
     expected = torch.stack([read_image(file, 32, channels) for file in files])
     assert torch.equal(images, from_uint8(expected))
     assert torch.equal(labels, part.labels[[5, 0]])
-    assert (part.resolution, part.channels, len(part)) == (32, channels, len(part._paths))
+    assert (part.resolution, part.channels, len(part)) == (32, channels, len(part.paths))
 
 
 def test_folder_fingerprints_follow_the_files_and_not_their_place(tmp_path: Path) -> None:
@@ -254,9 +254,9 @@ def test_a_folder_set_can_be_sent_to_a_loading_process(tmp_path: Path) -> None:
 
 def test_a_broken_image_is_named_when_it_is_read(tmp_path: Path) -> None:
     part = folder(write(tmp_path, many(6, "a", "b")))
-    (tmp_path / part._paths[2]).write_bytes(b"broken")
+    (tmp_path / part.paths[2]).write_bytes(b"broken")
     part.batch([0, 1])
-    with pytest.raises(InputError, match=f"{part._paths[2]} .*replace or remove it"):
+    with pytest.raises(InputError, match=f"{part.paths[2]} .*replace or remove it"):
         part.batch([0, 2])
 
 

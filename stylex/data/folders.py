@@ -1,0 +1,81 @@
+"""Folders of images with one sub-folder a class: what they hold, and how it is split."""
+
+import hashlib
+from pathlib import Path
+
+from stylex.errors import InputError
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def class_folders(root: Path, what: str) -> list[Path]:
+    """Lists the sub-folders of a data folder, by name.
+
+    Args:
+        root: The folder.
+        what: The key that names it, for the error's sentence.
+
+    Raises:
+        InputError: If it is none, or has fewer than two.
+    """
+    if not root.is_dir():
+        raise InputError(f"{what} must be an existing folder, got {root}: correct the path")
+    folders = sorted(
+        entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+    if len(folders) < 2:
+        raise InputError(
+            f"{what} must have at least two sub-folders, one a class, got {len(folders)} in "
+            f"{root}: sort the images into class folders"
+        )
+    return folders
+
+
+def image_paths(root: Path, folder: Path) -> list[str]:
+    """Lists the image files of a class, relative to the root, with forward slashes.
+
+    Raises:
+        InputError: If there are none.
+    """
+    files = [
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in _SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and file.is_file()
+    ]
+    if not files:
+        raise InputError(
+            f"each class folder must hold PNG, JPEG or WebP images, got none in {folder}: "
+            "add images or remove the folder"
+        )
+    return sorted(file.relative_to(root).as_posix() for file in files)
+
+
+def split_paths(
+    paths: list[str], validation_share: float, test_share: float, seed: int
+) -> dict[str, list[str]]:
+    """Splits the paths of one class; three or more reach every split, train is never empty.
+
+    The paths and the seed decide, nothing else.
+    """
+
+    def rank(path: str) -> bytes:
+        return hashlib.sha256(f"{seed} {path}".encode()).digest()
+
+    ranked = sorted(paths, key=rank)
+    fewest = 1 if len(ranked) >= 3 else 0
+    num_validation = max(round(len(ranked) * validation_share), fewest)
+    num_test = max(round(len(ranked) * test_share), fewest)
+    # Rounding up twice must leave an image to train on: the larger share gives it back.
+    while num_validation + num_test >= len(ranked):
+        if num_validation >= num_test:
+            num_validation -= 1
+        else:
+            num_test -= 1
+    stop = num_validation + num_test
+    return {
+        "validation": sorted(ranked[:num_validation]),
+        "test": sorted(ranked[num_validation:stop]),
+        "train": sorted(ranked[stop:]),
+    }
