@@ -60,10 +60,10 @@ def all_sections(
 def fidelity(
     found: Subject, data: ImageSet, config: Config, progress: Progress
 ) -> tuple[SavedCopies, Section]:
-    """Judges copies of images that are spread evenly over the split."""
+    """Judges copies of images that are drawn at random from the split."""
     device = found.model.generator.const.device
-    count = min(config["num_images"], len(data))
-    positions = torch.linspace(0, len(data) - 1, count).long()
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(config["seed"]))
+    positions = order[: config["num_images"]].sort().values
 
     def batches() -> Iterator[tuple[Images, Labels]]:
         for part in progress(list(positions.split(config["batch_size"])), "copies"):
@@ -222,5 +222,6 @@ def print_sections(sections: Sequence[Section]) -> None:
         for table in section.tables:
             printed = Printed("", *(column.title for column in table.columns), title=table.title)
             for row in table.rows:
-                printed.add_row(row.title, *(spoken(cell) for cell in row.cells))
+                title = f"{row.title} (from the {row.base})" if row.base else row.title
+                printed.add_row(title, *(spoken(cell) for cell in row.cells))
             console.print(printed)
