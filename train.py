@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 def train(config: dict[str, Any], raw: DictConfig) -> None:
     """Trains, or goes on with, the task of the configuration."""
+    tasks = {"stylex": train_stylex, "classifier": train_classifier}
+    if config["task"] not in tasks:
+        raise InputError(
+            f"train.py's task must be one of {', '.join(tasks)}, got '{config['task']}'; others are "
+            "python -m stylex.evaluation's"
+        )
     from stylex.artifacts import check_writable
 
     folder = Path(config["output_dir"])
@@ -33,7 +39,7 @@ def train(config: dict[str, Any], raw: DictConfig) -> None:
     if config["cpu_threads"] is not None:
         torch.set_num_threads(config["cpu_threads"])
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = config["ops"]["tf32"]
-    {"stylex": train_stylex, "classifier": train_classifier}[config["task"]](config, raw, folder)
+    tasks[config["task"]](config, raw, folder)
 
 
 def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:

@@ -30,9 +30,12 @@ def evaluation(config: dict[str, Any], raw: DictConfig) -> None:
         "foreign": foreign,
     }
     if config["task"] not in tasks:
-        raise InputError(f"task must be one of {', '.join(tasks)}, got '{config['task']}'")
+        raise InputError(
+            f"an evaluation's task must be one of {', '.join(tasks)}, got '{config['task']}'; "
+            "others are train.py's"
+        )
     for name in COUNTS:
-        if config[name] < 1:
+        if config.get(name, 1) < 1:
             raise InputError(f"{name} must be at least 1, got {config[name]}")
     if config["cpu_threads"] is not None:
         import torch
