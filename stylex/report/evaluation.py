@@ -253,7 +253,8 @@ def _decimals(figure: Estimate) -> int:
 def _told(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Names and values as people read them; entries of entries under both names."""
     for name, value in facts.items():
-        called = (prefix + name.replace("_", " ")).capitalize()
+        called = prefix + name.replace("_", " ")
+        called = called[:1].upper() + called[1:]
         if isinstance(value, dict):
             yield from _told(value, f"{called}: ")
         elif isinstance(value, list):

@@ -39,12 +39,17 @@ def test_what_an_evaluation_writes_is_what_the_report_reads(tmp_path: Path) -> N
     columns = tuple(tables.Column(name, name.upper(), f"of {name}") for name in "abc")
     table = tables.Table("table", "Table", "read", columns, (row,))
     section = tables.Section("section", "Why?", "because", (table,))
-    facts = {"flagged_positions": [4, 2], "num_images": 8, "settings": {"seed": 1}, "by": [1, "x"]}
+    facts = {
+        "flagged_positions": [4, 2],
+        "num_images": 8,
+        "settings": {"FID_seed": 1},
+        "by": [1, "x"],
+    }
     tables.write_sections(tmp_path / "evaluation.json", [section], facts)
     found = read.read_evaluation(tmp_path)
     assert found is not None
     assert found.flagged == (4, 2)
-    assert found.facts == (("Num images", "8"), ("Settings: seed", "1"), ("By", "1, x"))
+    assert found.facts == (("Num images", "8"), ("Settings: FID seed", "1"), ("By", "1, x"))
     assert found.sections == (
         read.Section(
             "Why?",
