@@ -143,6 +143,7 @@ def lead(
         discriminator(model, config, checkpoint),
     )
     write_explanation(found, folder, settings, facts)
+    (folder / "evaluation.json").unlink(missing_ok=True)  # of an earlier search in this folder
     write_sweeps(model, images, found, settings, folder, crew.member.progress)
     write_edits(model, images, found, settings, folder, crew.member.progress)
     write_metrics(model, images, data.labels, found, settings.num_attributes, folder)

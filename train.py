@@ -20,8 +20,8 @@ def train(config: dict[str, Any], raw: DictConfig) -> None:
     tasks = {"stylex": train_stylex, "classifier": train_classifier}
     if config["task"] not in tasks:
         raise InputError(
-            f"train.py's task must be one of {', '.join(tasks)}, got '{config['task']}'; others are "
-            "python -m stylex.evaluation's"
+            f"train.py's task must be one of {', '.join(tasks)}, got '{config['task']}'; others "
+            "are python -m stylex.evaluation's"
         )
     from stylex.artifacts import check_writable
 
