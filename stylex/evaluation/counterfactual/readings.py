@@ -124,27 +124,27 @@ def _distances(settings: Settings, base: str, ending: str) -> tuple[Reading, ...
     return (
         Reading(
             "sparsity" + ending,
-            f"Pixels changed by more than {threshold}",
+            f"Pixels more than {threshold} from the {to}",
             f"Share of the pixels that differ from the {to} by more than {threshold} of the full "
             f"range. Low is local. {tail}",
             base,
         ),
         Reading(
             "l1" + ending,
-            "L1",
+            f"L1 to the {to}",
             f"Mean difference from the {to}, from 0 to 1. Low is a small change, but an attack is "
             f"small too. {tail}",
             base,
         ),
         Reading(
             "l2" + ending,
-            "L2 (root mean square)",
+            f"L2 to the {to} (root mean square)",
             f"As L1, but a few large differences from the {to} weigh more. {tail}",
             base,
         ),
         Reading(
             "lpips" + ending,
-            "LPIPS",
+            f"LPIPS to the {to}",
             f"Difference from the {to} as the given network sees it. Low looks alike. {tail}",
             base,
         ),

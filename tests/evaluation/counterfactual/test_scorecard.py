@@ -221,6 +221,7 @@ def test_every_row_says_how_to_read_it_and_the_section_can_be_written(tmp_path: 
     found = scored(brightness, 40, 60, oracle=brightness, features={"FD-C": brightness})
     for table in found.tables:
         assert len({row.name for row in table.rows}) == len(table.rows)
+        assert len({row.title for row in table.rows}) == len(table.rows)
         for row in table.rows:
             assert len(row.cells) == len(table.columns)
             assert row.reading or table.name == "sufficiency"
