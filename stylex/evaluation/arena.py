@@ -12,7 +12,7 @@ from stylex.estimates import Estimate
 from stylex.evaluation.edits import Edits
 from stylex.evaluation.legibility import Legibility
 from stylex.evaluation.readers import Reader
-from stylex.evaluation.recovery import Moves, moves, over_images, over_seeds, recover
+from stylex.evaluation.recovery import Moves, moves, over_images, over_seeds, recover_mean
 from stylex.evaluation.reliance import Classify, Reliance, log_odds
 from stylex.imaging import from_uint8
 from stylex.types import Pixels
@@ -113,10 +113,7 @@ def score_method(arena: Arena, searches: Sequence[Edits]) -> dict[str, Estimate]
         found, reliance, relied = measured[0]
         return over_images(found, reliance, relied, arena.most, arena.errors(), arena.seed)
     return over_seeds(
-        [
-            recover(found.movement.mean(dim=1), found.effects.mean(dim=1), *truth, arena.most)
-            for found, *truth in measured
-        ]
+        [recover_mean(found, reliance, relied, arena.most) for found, reliance, relied in measured]
     )
 
 
