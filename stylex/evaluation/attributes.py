@@ -59,7 +59,7 @@ def read_attributes(folder: Path, ranks: Sequence[int]) -> tuple[Attribute, ...]
         )
     found = {
         entry["rank"]: Attribute(
-            *(entry[key] for key in ("rank", "coordinate", "name")), entry["direction"]
+            entry["rank"], entry["coordinate"], entry["name"], entry["direction"]
         )
         for entry in read_json(file, "search again")["attributes"]
     }
