@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from benchmarks import measurement
 from stylex import explain, load
@@ -42,11 +43,9 @@ MODELS = {
     "stylex_without_noise_path": Path("pretrained/faces-32-without-noise-path"),
 }
 SHORTCUT = Path("pretrained/faces-32-shortcut")
+SCORES = Path("configs/task/scores.yaml")  # K and the least reliance, fixed before any search
 RANKERS = {"stylespace": "wu", "ganalyze": "ganalyze", "sefa": "svd", "random": "random"}
-MOST = 8  # K
-LEAST_RELIANCE = 0.2  # as configs/evaluation.yaml has it
 IMAGES_PER_SEED = 300
-NUM_DRAWINGS = 400
 NUM_MAPS = 200
 NUM_SCREENED, PENALTY = 50, 0.1  # of the lasso behind DCI
 Row = dict[str, Any]
@@ -66,18 +65,18 @@ class Stage:
 
 def stage(model: StylEx, folder: Path) -> Stage:
     """Measures what a model's classifier relies on, and how well its factors can be read."""
-    drawn = drawings(folder)
+    drawn, fixed = drawings(folder), yaml.safe_load(SCORES.read_text())
+    count = fixed["num_drawings"]
     reader = load_reader(folder / READER_FILE)
     names = drawn.class_names
     reliance = {
-        name: measure_reliance(drawn, model.classifier, k, NUM_DRAWINGS, 0, quiet)
+        name: measure_reliance(drawn, model.classifier, k, count, 0, quiet)
         for k, name in enumerate(names)
     }
-    reconstructed = score_reader(reader, drawn, NUM_DRAWINGS, 0, model.reconstruct)
-    return Stage(
-        drawn,
-        Arena(model.classifier, reader, reconstructed, reliance, LEAST_RELIANCE, MOST, seed=0),
-    )
+    reconstructed = score_reader(reader, drawn, count, 0, model.reconstruct)
+    least, most = fixed["least_reliance"], fixed["num_directions"]
+    arena = Arena(model.classifier, reader, reconstructed, reliance, least, most, seed=0)
+    return Stage(drawn, arena)
 
 
 def drawings(folder: Path) -> DrawnSet:
@@ -101,7 +100,7 @@ def searched(
         model,
         images,
         target=where.target(seed),
-        k=MOST,
+        k=where.arena.most,
         seed=seed,
         rankers=list(rankers),
         num_random=0,
@@ -129,7 +128,7 @@ def pointing(model: StylEx, where: Stage) -> Table:
     images, _ = where.drawn.batch(range(NUM_MAPS))
     reliance: Reliance = where.arena.reliance[where.drawn.class_names[1]]
     values = where.drawn.values[:NUM_MAPS]
-    regions = maps.relied_regions(where.drawn, values, reliance, LEAST_RELIANCE)
+    regions = maps.relied_regions(where.drawn, values, reliance, where.arena.least)
     classifier = model.classifier
     drawn = {
         "Gradient": maps.gradient_map(classifier, images, 1),
@@ -170,15 +169,15 @@ def shortcut_rank(seeds: int, folder: Path) -> Row:
     }
 
 
-def flat(scores: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Row]:
+def flat(methods: Table) -> dict[str, Row]:
     """A row a method: figures by name, their intervals beside them."""
     rows: dict[str, Row] = {}
-    for method, figures in scores.items():
-        rows[method] = {}
-        for name, figure in figures.items():
-            key = f"{name}_at_{MOST}" if name in ("recovery", "precision") else name
-            rows[method] |= {key: figure.value, f"{key}_interval": figure.interval}
-        rows[method]["num_seeds"] = max(figure.num_images for figure in figures.values())
+    for i, column in enumerate(methods.columns):
+        figures = {row.name: row.cells[i] for row in methods.rows}
+        known = {name: each for name, each in figures.items() if isinstance(each, Estimate)}
+        rows[column.name] = {name: each.value for name, each in known.items()}
+        rows[column.name] |= {f"{name}_interval": each.interval for name, each in known.items()}
+        rows[column.name]["num_seeds"] = max(each.num_images for each in known.values())
     return rows
 
 
@@ -202,23 +201,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scores = score_methods(where.arena, searches)
         section = arena_section(where.arena, searches, scores, more)
         print_sections([section])
-        write(chosen.json, section, scores, shortcut, began)
+        write(chosen.json, section, shortcut, began)
         if chosen.output is not None:
             write_sections(chosen.output / "evaluation.json", [section], {})
     print(f"the watermark of the shortcut is found at places {shortcut['ranks']}")
-    figures = flat(scores)["stylex"]
-    fits = figures[f"recovery_at_{MOST}"] == 1.0 and figures["distractor_rate"] <= 0.1
+    found = scores["stylex"]
+    rate = found["distractor_rate"].value
+    fits = found["recovery"].value == 1.0 and rate is not None and rate <= 0.1
     return 0 if fits and shortcut["found_first"] == 1.0 else 1
 
 
-def write(
-    path: Path | None,
-    section: Section,
-    scores: Mapping[str, Mapping[str, Estimate]],
-    shortcut: Row,
-    began: float,
-) -> None:
+def write(path: Path | None, section: Section, shortcut: Row, began: float) -> None:
     """Writes the figures, if a file is given."""
+    methods, *others = section.tables
     tables = {
         table.name: {
             row.name: {
@@ -227,12 +222,17 @@ def write(
             }
             for row in table.rows
         }
-        for table in section.tables
-        if table.name != "methods"
+        for table in others
     }
     facts = measurement.facts(torch.device("cpu"))
     seconds = time.perf_counter() - began
-    content = {**facts, "seconds": seconds, "methods": flat(scores), "shortcut": shortcut, **tables}
+    content = {
+        **facts,
+        "seconds": seconds,
+        "methods": flat(methods),
+        "shortcut": shortcut,
+        **tables,
+    }
     measurement.write(path, content)
 
 

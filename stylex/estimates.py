@@ -84,7 +84,6 @@ def rank_stability(
     200 times the images are split into two random halves that share none (an odd one is left
     out), and the attributes are ranked in each. Assumes that the images are independent draws;
     splits reuse them, so the correlation's mean is a figure without an interval.
-    Source of the correlation: Spearman 1904.
 
     Args:
         effects: Of the attributes, on at least two images that did not select them.
@@ -109,7 +108,8 @@ def rank_stability(
     for split in member:
         order = torch.randperm(num_images, generator=generator)
         split[0, order[:half]] = split[1, order[half : 2 * half]] = 1 / half
-    ranks = _midranks(member @ effects.double())  # [splits 2 a]
+    means = member @ effects.double()  # [splits 2 a]
+    ranks = _midranks(means)
     limits = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
     low, median, high = ranks.flatten(0, 1).quantile(limits, dim=0).tolist()
     stabilities = tuple(
@@ -117,9 +117,17 @@ def rank_stability(
     )
     if num_attributes < 2:
         return stabilities, None
-    centred = ranks - (num_attributes + 1) / 2
-    norm = centred.square().sum(dim=2).prod(dim=1).sqrt()
-    return stabilities, float((centred.prod(dim=1).sum(dim=1) / norm.clamp(min=1e-9)).mean())
+    return stabilities, float(spearman(means[:, 0], means[:, 1]).mean())
+
+
+def spearman(first: Float[Tensor, "*m a"], second: Float[Tensor, "*m a"]) -> Float[Tensor, "*m"]:
+    """Correlations of two orders; equal values share their ranks, 0 where all of either are equal.
+
+    Source: Spearman 1904.
+    """
+    one, two = (_midranks(values) - (values.shape[-1] + 1) / 2 for values in (first, second))
+    norm = (one.square().sum(dim=-1) * two.square().sum(dim=-1)).sqrt()
+    return (one * two).sum(dim=-1) / norm.clamp(min=1e-9)
 
 
 def _midranks(values: Float[Tensor, "*m a"]) -> Float[Tensor, "*m a"]:

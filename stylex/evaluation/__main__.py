@@ -54,6 +54,9 @@ def scores(config: dict[str, Any], _raw: DictConfig) -> None:
         from stylex.report.page import write_page
         from stylex.report.results import read_results
 
+        if config["layout"] is not None:
+            export(found, data, Path(config["layout"]))
+            print(f"wrote '{config['layout']}'")
         sections, copies = all_sections(found, data, config, Bars())
         facts = {
             "flagged_positions": copies.changed_positions(),
@@ -62,9 +65,6 @@ def scores(config: dict[str, Any], _raw: DictConfig) -> None:
         }
         write_sections(folder / "evaluation.json", sections, facts)
         print_sections(sections)
-        if config["layout"] is not None:
-            export(found, data, Path(config["layout"]))
-            print(f"wrote '{config['layout']}'")
         write_page(folder / "index.html", [read_results(folder)])
         print(f"wrote '{folder / 'evaluation.json'}'; open {folder / 'index.html'}")
 
@@ -159,7 +159,7 @@ def foreign(config: dict[str, Any], _raw: DictConfig) -> None:
     model = load(checkpoint).to(choose_device(config["device"], 0))
     folder, name = Path(config["layout"]), str(config["experiment"])
     found = read_layout(folder, name, model.class_names, config["target"])
-    section = counterfactuals(model, checkpoint, {name: found.edits}, config)
+    section = counterfactuals(model, checkpoint, {name: found.edits}, config, None)
     path = folder / "Results" / name / "evaluation.json"
     write_sections(path, [section], {"checkpoint": str(checkpoint)})
     print_sections([section])

@@ -1,7 +1,7 @@
 """The arena: methods scored by whether they find the factors that a classifier truly relies on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -135,14 +135,3 @@ def score_methods(
                 for name, figure in scores[method].items()
             }
     return scores
-
-
-def as_json(
-    scores: Mapping[str, Mapping[str, Estimate]], most: int
-) -> dict[str, dict[str, object]]:
-    """Scores by method, as a benchmark's file holds them: `recovery_at_8` and so on."""
-    counted = {name: f"{name}_at_{most}" for name in ("recovery", "precision")}
-    return {
-        method: {counted.get(name, name): asdict(figure) for name, figure in found.items()}
-        for method, found in scores.items()
-    }

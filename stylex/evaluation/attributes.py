@@ -11,10 +11,9 @@ from torch import Tensor
 
 from stylex.artifacts import read_json, read_tensors
 from stylex.errors import InputError
-from stylex.evaluation.sanity import ATTRIBUTES_FILE
 from stylex.types import Styles
 
-STATISTICS_FILE = "statistics.safetensors"
+ATTRIBUTES_FILE, STATISTICS_FILE = "attributes.json", "statistics.safetensors"
 DIRECTIONS = ("smallest", "largest")
 SIDES = ("below", "above")  # the middle between a coordinate's extremes
 Extremes = Float[Tensor, "2 s"]
@@ -41,6 +40,29 @@ class Attribute:
         return asdict(self)
 
 
+def read_stated(folder: Path, *entries: str) -> dict[str, Any]:
+    """Reads what a finished search states in attributes.json.
+
+    Args:
+        folder: Of the search.
+        entries: Names that it must have.
+
+    Raises:
+        InputError: If the folder holds no finished search, or the file lacks an entry.
+    """
+    file = folder / ATTRIBUTES_FILE
+    if not file.is_file():
+        raise InputError(
+            f"an evaluation reads a finished search, got no {ATTRIBUTES_FILE} in '{folder}'; "
+            "run search.py with this output_dir"
+        )
+    stated = read_json(file, "search again")
+    missing = [name for name in entries if name not in stated]
+    if missing:
+        raise InputError(f"'{file}' must say {', '.join(missing)}, got nothing; search again")
+    return stated
+
+
 def read_attributes(folder: Path, ranks: Sequence[int]) -> tuple[Attribute, ...]:
     """Reads some of a finished search's attributes.
 
@@ -51,17 +73,11 @@ def read_attributes(folder: Path, ranks: Sequence[int]) -> tuple[Attribute, ...]
     Raises:
         InputError: If the folder holds no finished search, or the search has no such ranks.
     """
-    file = folder / ATTRIBUTES_FILE
-    if not file.is_file():
-        raise InputError(
-            f"an evaluation reads a finished search, got no {ATTRIBUTES_FILE} in '{folder}'; "
-            "run search.py with this output_dir"
-        )
     found = {
         entry["rank"]: Attribute(
             entry["rank"], entry["coordinate"], entry["name"], entry["direction"]
         )
-        for entry in read_json(file, "search again")["attributes"]
+        for entry in read_stated(folder, "attributes")["attributes"]
     }
     if not ranks or len(set(ranks)) != len(ranks) or not set(ranks) <= set(found):
         raise InputError(

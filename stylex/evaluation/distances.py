@@ -1,7 +1,7 @@
 """Fréchet and kernel distances between sets of images, in features that name them.
 
 Sources: Heusel et al. 2017 (arXiv:1706.08500), eq. 6; Bińkowski et al. 2018 (arXiv:1801.01401),
-section 4, a cubic kernel; both as torchmetrics computes them, in float64.
+section 4, a cubic kernel, as torchmetrics computes it; both in float64.
 """
 
 import warnings
@@ -11,7 +11,6 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from stylex.errors import InputError
@@ -61,19 +60,25 @@ def extract(features: Features, pixels: Pixels, batch_size: int) -> FeatureRows:
 def frechet(one: FeatureRows, other: Float64[Tensor, "m d"]) -> float:
     """Fréchet distance of the normal distributions with the sets' means and covariances.
 
-    With fewer images than features it is biased upwards.
+    |m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)). The last trace is the sum of the singular values of
+    the product of square roots of C1 and C2: unlike torchmetrics' eigenvalues of C1 C2 it stays
+    exact, and fast, for fewer images than features. There the distance is biased upwards.
 
     Args:
         one: Features of at least two images.
         other: Features of at least two images.
 
     Returns:
-        At least 0 but for rounding.
+        At least 0.
     """
-    metric = FrechetInceptionDistance(feature=_AsGiven(one.shape[1]))
-    metric.update(one, real=True)
-    metric.update(other, real=False)
-    return float(metric.compute())
+    means = [features.mean(dim=0) for features in (one, other)]
+    roots = [
+        torch.linalg.qr((features - m) / (len(features) - 1) ** 0.5, mode="r").R
+        for features, m in zip((one, other), means, strict=True)
+    ]
+    traces = sum(float(root.square().sum()) for root in roots)
+    shared = float(torch.linalg.svdvals(roots[0] @ roots[1].T).sum())
+    return max(0.0, float((means[0] - means[1]).square().sum()) + traces - 2 * shared)
 
 
 def kernel(one: FeatureRows, other: Float64[Tensor, "m d"], seed: int) -> float:

@@ -17,6 +17,7 @@ from stylex.types import Pixels
 
 FOLDER = "edits"
 _TENSORS = ("positions", "images", "reconstructions", "edited", "together")
+_FACTS = ("names", "source", "target", "class_names", "strength")
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,11 @@ def read_edits(folder: Path) -> dict[str, Edits]:
 
 def _read(path: Path) -> Edits:
     tensors, metadata = read_tensors(path, "edits")
-    if not set(_TENSORS) <= set(tensors) or "names" not in metadata:
+    missing = [name for name in _TENSORS if name not in tensors]
+    missing += [name for name in _FACTS if name not in metadata]
+    if missing:
         raise InputError(
-            f"a file of edits must hold {', '.join(_TENSORS)}, got '{path}'; search again"
+            f"a file of edits must hold {', '.join(missing)}, got none in '{path}'; search again"
         )
     return Edits(
         method=path.stem,

@@ -12,7 +12,7 @@ from stylex.classifier.frozen import FrozenClassifier
 from stylex.errors import InputError
 from stylex.types import Images
 
-KINDS = ("classifier", "lpips", "none")
+KINDS = ("classifier", "lpips")
 
 
 @runtime_checkable
@@ -47,7 +47,7 @@ class ClassifierDistance:
         if not classifier.feature_layers:
             raise InputError(
                 "the classifier's feature distance needs classifier.feature_layers, got an empty "
-                "list; name some layers, or take lpips or none"
+                "list; name some layers, or take lpips or null"
             )
         self.classifier = classifier
 
@@ -95,18 +95,18 @@ class Lpips:
         return network(*colour).flatten()
 
 
-def build_distance(kind: str, classifier: FrozenClassifier) -> Distance | None:
-    """The distance in use.
+def build_distance(kind: str | None, classifier: FrozenClassifier) -> Distance | None:
+    """The distance in use, if any.
 
     Args:
-        kind: `classifier`, `lpips`, or `none`, which gives none: the names that training has.
+        kind: `classifier` or `lpips`, as training calls them; none gives none.
         classifier: The explained one.
 
     Raises:
         InputError: If the kind is unknown or its network is not to be had.
     """
-    if kind not in KINDS:
-        raise InputError(f"the perceptual distance must be {', '.join(KINDS)}, got '{kind}'")
-    if kind == "none":
+    if kind is None:
         return None
+    if kind not in KINDS:
+        raise InputError(f"distance must be {', '.join(KINDS)} or null, got '{kind}'")
     return ClassifierDistance(classifier) if kind == "classifier" else Lpips()

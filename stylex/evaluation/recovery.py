@@ -6,7 +6,7 @@ counts; a profile of zeros has no main factor, and counts as a direction that fo
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stylex.errors import InputError
-from stylex.estimates import Estimate
+from stylex.estimates import Estimate, spearman
 
 NONE = -1  # the main factor of a profile of zeros
 NUM_RESAMPLES = 1000
@@ -142,21 +142,6 @@ def _scores(
     }
 
 
-def spearman(first: Float[Tensor, "*r n"], second: Float[Tensor, "*r n"]) -> Float[Tensor, "*r"]:
-    """Correlations of two orders; equal values share their ranks, 0 where all of either are equal.
-
-    Source: Spearman 1904.
-    """
-    one, two = (_ranks(values) - (values.shape[-1] + 1) / 2 for values in (first, second))
-    norm = (one.square().sum(dim=-1) * two.square().sum(dim=-1)).sqrt()
-    return (one * two).sum(dim=-1) / norm.clamp(min=1e-9)
-
-
-def _ranks(values: Float[Tensor, "*r n"]) -> Float[Tensor, "*r n"]:
-    mine, others = values[..., :, None], values[..., None, :]
-    return (others < mine).sum(dim=-1) + ((others == mine).sum(dim=-1) + 1).double() / 2
-
-
 def recover_mean(
     found: Moves, reliance: Float[Tensor, " f"], relied: Bool[Tensor, " f"], most: int
 ) -> Recovery:
@@ -255,8 +240,3 @@ def student_t(freedom: int) -> float:
     below = torch.cumulative_trapezoid(angles.cos() ** (freedom - 1), angles)
     place = int(torch.searchsorted(below, 0.95 * below[-1]))
     return math.sqrt(freedom) * math.tan(float(angles[place + 1]))
-
-
-def as_json(scores: Mapping[str, Estimate]) -> dict[str, object]:
-    """The estimates by name, as a file holds them."""
-    return {name: estimate.as_json() for name, estimate in scores.items()}

@@ -9,16 +9,14 @@ Source of the test of maps: Adebayo et al. 2018 (arXiv:1810.03292).
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from stylex.artifacts import read_json
 from stylex.errors import InputError
 from stylex.estimates import Estimate, share
+from stylex.evaluation.attributes import ATTRIBUTES_FILE, read_stated
 from stylex.evaluation.tables import Column, Row, Section, Table
 
-ATTRIBUTES_FILE = "attributes.json"
 Edit = tuple[int, str]  # coordinate and direction
 
 
@@ -47,13 +45,9 @@ def read_found(folder: Path) -> Found:
     Raises:
         InputError: If the folder holds no finished search.
     """
-    file = folder / ATTRIBUTES_FILE
-    if not file.is_file():
-        raise InputError(
-            f"an evaluation reads a finished search, got no {ATTRIBUTES_FILE} in '{folder}'; "
-            "run search.py with this output_dir"
-        )
-    stated: dict[str, Any] = read_json(file, "search again")
+    stated = read_stated(
+        folder, "attributes", "sufficiency", "rank_correlation", "source", "target"
+    )
     sufficiency = stated["sufficiency"]
     most = max(sufficiency, key=int)
     return Found(
@@ -98,7 +92,7 @@ def sanity_section(folder: Path, num_coordinates: int) -> Section | None:
 
     Args:
         folder: Of the search.
-        num_coordinates: That it searched; two random lists overlap by their length over twice it.
+        num_coordinates: That it searched, each in two directions.
 
     Returns:
         None if no other search was made.
@@ -165,18 +159,17 @@ def _randomisation(
     rows = []
     for other in randomised:
         common = overlap(reference, other)
-        passed = (common.value or 0.0) < limit
+        chance = len(other.edits) / (2 * num_coordinates)
         flipped = "–" if other.flipped is None else f"{other.flipped:.0%}"
         rows.append(
             Row(
                 other.name,
                 other.name.replace("-", " "),
                 "",
-                (common, "passed" if passed else "FAILED: the attributes stay", flipped),
+                (common, f"{chance:.2f}", _verdict(common, limit), flipped),
                 unit="attributes",
             )
         )
-    chance = len(reference.edits) / (2 * num_coordinates)
     limited = (
         f"It is passed below {limit:.2f}, the mean share that other seeds find again."
         if again
@@ -186,12 +179,18 @@ def _randomisation(
         "randomisation",
         "Destroyed classifiers",
         "Share of the attributes that are found again for a classifier whose layers were "
-        f"re-initialised, or which learnt permuted labels. Chance would find {chance:.2f}. "
-        + limited,
+        f"re-initialised, or which learnt permuted labels. {limited}",
         (
             Column("overlap", "Found again"),
+            Column("chance", "By chance", "What as many random edits would find again."),
             Column("verdict", "Test"),
             Column("flipped", "Images that its attributes flip"),
         ),
         tuple(rows),
     )
+
+
+def _verdict(common: Estimate, limit: float) -> str:
+    if common.value is None or limit == 0:
+        return "undecided: nothing is found again anyway"
+    return "passed" if common.value < limit else "FAILED: the attributes stay"

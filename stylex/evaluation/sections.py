@@ -1,10 +1,11 @@
 """Sections of an evaluation, each measured on a finished search."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stylex.classifier.files import read_classifier
 from stylex.classifier.frozen import FrozenClassifier
@@ -22,8 +23,9 @@ from stylex.evaluation.features import build_features
 from stylex.evaluation.fidelity import SavedCopies, fidelity_section, judge_copies
 from stylex.evaluation.groups import Groups, listed_groups, planted_groups, style_groups
 from stylex.evaluation.layout import write_layout
+from stylex.evaluation.perceptual import Lpips, build_distance
 from stylex.evaluation.readers import Reader, load_reader, score_reader
-from stylex.evaluation.reliance import Reliance, measure_reliance
+from stylex.evaluation.reliance import Classify, Reliance, measure_reliance
 from stylex.evaluation.sanity import sanity_section
 from stylex.evaluation.standings import arena_section
 from stylex.evaluation.study import read_answers, study_section
@@ -44,10 +46,11 @@ def all_sections(
     """Every section that can be had of a search, and what its model makes of images."""
     methods = read_edits(found.folder)
     copies, section = fidelity(found, data, config, progress)
+    lpips = Lpips() if config["distance"] == "lpips" else None
     num_coordinates = len(found.model.generator.layout.searched(found.config["search"]["torgb"]))
     sections = [
         section,
-        counterfactuals(found.model, found.checkpoint, methods, config),
+        counterfactuals(found.model, found.checkpoint, methods, config, lpips),
         arena(found, data, methods, config, progress),
         sanity_section(found.folder, num_coordinates),
         study_section(read_answers([Path(str(file)) for file in config["studies"]]))
@@ -70,7 +73,8 @@ def fidelity(
             images, labels = data.batch(part.tolist())
             yield images.to(device), labels.to(device)
 
-    copies = judge_copies(found.model, batches(), positions.tolist(), None)
+    distance = build_distance(config["distance"], found.model.classifier)
+    copies = judge_copies(found.model, batches(), positions.tolist(), distance)
     weights = None if config["features_weights"] is None else Path(config["features_weights"])
     sets = distance_table(
         [
@@ -82,25 +86,35 @@ def fidelity(
         batch_size=config["batch_size"],
         seed=config["seed"],
     )
-    return copies, fidelity_section(copies, found.model.class_names, None, sets)
+    return copies, fidelity_section(copies, found.model.class_names, distance, sets)
 
 
 def counterfactuals(
-    model: StylEx, checkpoint: Path, methods: Mapping[str, Edits], config: Config
+    model: StylEx,
+    checkpoint: Path,
+    methods: Mapping[str, Edits],
+    config: Config,
+    lpips: Lpips | None,
 ) -> Section:
     """Scores saved edits beside doing nothing, the copy and an attack."""
-    classifier = model.classifier
     oracle = None if config["oracle"] is None else beside(model, checkpoint, config["oracle"])
-    explained = build_features("FD-C", classifier, None)
+    explained = build_features("FD-C", model.classifier, None)
     judges = Judges(
-        classifier=classifier,
-        oracle=oracle,
-        features={"FD-C": lambda images: explained(to_uint8(images))},
+        classifier=from_cpu(model.classifier, model),
+        oracle=None if oracle is None else from_cpu(oracle, model),
+        lpips=lpips,
+        features={"FD-C": lambda images: explained(to_uint8(images)).cpu()},
     )
     conditions = Conditions(
         **config["counterfactual"], batch_size=config["batch_size"], seed=config["seed"]
     )
     return scorecard(methods, judges, conditions)
+
+
+def from_cpu(network: Callable[[Images], Tensor], model: StylEx) -> Callable[[Images], Tensor]:
+    """A network on a model's device for images on the CPU, where saved edits and drawings are."""
+    device = model.generator.const.device
+    return lambda images: network(images.to(device)).to(images.device)
 
 
 def beside(model: StylEx, checkpoint: Path, name: str) -> FrozenClassifier:
@@ -123,12 +137,13 @@ def arena(
     if reader is None or not isinstance(data, DrawnSet):
         return None
     count, seed, target = config["num_drawings"], config["seed"], methods["stylex"].target
-    classifier = found.model.classifier
+    model = found.model
+    classify = from_cpu(model.classifier, model)
     against = Arena(
-        classify=classifier,
+        classify=classify,
         reader=reader,
-        reconstructed=score_reader(reader, data, count, seed, found.model.reconstruct),
-        reliance={target: reliance_on(data, classifier, target, config, progress)},
+        reconstructed=score_reader(reader, data, count, seed, from_cpu(model.reconstruct, model)),
+        reliance={target: reliance_on(data, classify, target, config, progress)},
         least=config["least_reliance"],
         most=config["num_directions"],
         seed=seed,
@@ -155,13 +170,11 @@ def reader_of(found: Subject, data: ImageSet, config: Config) -> Reader | None:
 
 
 def reliance_on(
-    data: DrawnSet, classifier: FrozenClassifier, target: str, config: Config, progress: Progress
+    data: DrawnSet, classify: Classify, target: str, config: Config, progress: Progress
 ) -> Reliance:
     """A classifier's reliance on every drawn factor, for one class."""
     index = data.class_names.index(target)
-    return measure_reliance(
-        data, classifier, index, config["num_drawings"], config["seed"], progress
-    )
+    return measure_reliance(data, classify, index, config["num_drawings"], config["seed"], progress)
 
 
 def bias_before_and_after(
@@ -174,7 +187,10 @@ def bias_before_and_after(
     reliance = None
     if isinstance(data, DrawnSet):
         reliance = reliance_table(
-            *(reliance_on(data, each, edits.target, config, progress) for each in (before, after))
+            *(
+                reliance_on(data, from_cpu(each, found.model), edits.target, config, progress)
+                for each in (before, after)
+            )
         )
     return bias_section(
         judge(before, after, data, progress),

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from stylex.data.drawn import DrawnSet, Factor, Values
+from stylex.data.drawing import Canvas
+from stylex.data.drawn import DrawnSet, Factor, Given, Values
 from stylex.types import Images
 
 
@@ -15,13 +16,11 @@ class Patches(DrawnSet):
     FACTORS: ClassVar = (Factor("left"), Factor("right"), Factor("lamp", is_binary=True))
     CLASSES: ClassVar = ("dark", "bright")
 
-    def paint(self, values: Values, size: int) -> Images:
-        images = torch.zeros(len(values), 3, size, size)
-        half = size // 2
-        images[:, :, :half, :half] = values[:, 0, None, None, None] * 2 - 1
-        images[:, :, :half, half:] = values[:, 1, None, None, None] * 2 - 1
-        images[:, :, half:, half:] = values[:, 2, None, None, None] * 2 - 1
-        return images
+    def paint(self, given: Given, size: int) -> Canvas:
+        canvas = Canvas(torch.full((len(given["left"]), 3), 0.5), size)
+        for name, (x, y) in zip(given, ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5)), strict=True):
+            canvas.paint(canvas.box(x, y, 0.5, 0.5), given[name][:, None].expand(-1, 3))
+        return canvas
 
     def seen(self, values: Values) -> Tensor:
         return torch.ones(len(values), len(self.factors), dtype=torch.bool)

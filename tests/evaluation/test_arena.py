@@ -9,7 +9,7 @@ from patches import linear, patches, read_patches
 
 from stylex.errors import InputError
 from stylex.estimates import Estimate
-from stylex.evaluation.arena import Arena, as_json, measure_moves, score_method, score_methods
+from stylex.evaluation.arena import Arena, measure_moves, score_method, score_methods
 from stylex.evaluation.edits import Edits
 from stylex.evaluation.legibility import Legibility
 from stylex.evaluation.readers import Reader, ReadingNetwork
@@ -127,12 +127,6 @@ def test_a_reader_that_misses_its_aim_is_listed(arena: Arena) -> None:
     table = arena_section(poor, searches, score_methods(poor, searches), ()).tables[-1]
     assert ["misses" in row.reading for row in table.rows] == [False, True, False]
     assert poor.errors().tolist() == [0, 0.8, 0]
-
-
-def test_a_benchmark_names_scores_by_the_number_of_directions(arena: Arena) -> None:
-    found = as_json(score_methods(arena, {"stylex": [edits([LEFT])]}), 8)
-    assert {"recovery_at_8", "purity", "distractor_rate", "rank_agreement"} <= set(found["stylex"])
-    assert set(found["stylex"]["purity"]) == {"value", "num_images", "interval"}
 
 
 def test_what_does_not_fit_is_refused(arena: Arena) -> None:

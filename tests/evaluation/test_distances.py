@@ -3,10 +3,11 @@
 import pytest
 import torch
 from torch import Tensor
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from stylex.errors import InputError
 from stylex.estimates import Estimate
-from stylex.evaluation.distances import distance_table, extract, frechet, kernel
+from stylex.evaluation.distances import _AsGiven, distance_table, extract, frechet, kernel
 from stylex.types import Pixels
 
 
@@ -43,10 +44,22 @@ def test_the_distance_of_two_normal_distributions_is_that_of_the_closed_form() -
     assert frechet(other, one) == pytest.approx(10.0, rel=1e-9)
 
 
-def test_a_set_is_at_no_frechet_distance_from_itself() -> None:
-    points = whitened(40, 3, 1)
-    assert frechet(points, points) == pytest.approx(0, abs=1e-9)
+@pytest.mark.parametrize("num", [40, 5], ids=["more images", "more features"])
+def test_a_set_is_at_no_frechet_distance_from_itself(num: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    points = torch.randn(num, 20, generator=generator, dtype=torch.float64)
     assert frechet(points, points.flip(0)) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_frechet_distance_of_any_covariances_equals_torchmetrics() -> None:
+    generator = torch.Generator().manual_seed(2)
+    one = torch.randn(40, 4, generator=generator, dtype=torch.float64)
+    other = torch.randn(30, 4, generator=generator, dtype=torch.float64)
+    other = other @ torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    metric = FrechetInceptionDistance(feature=_AsGiven(4))
+    metric.update(one, real=True)
+    metric.update(other, real=False)
+    assert frechet(one, other) == pytest.approx(float(metric.compute()), rel=1e-9)
 
 
 def test_the_kernel_distance_equals_a_loop() -> None:

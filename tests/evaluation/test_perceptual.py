@@ -40,8 +40,8 @@ def test_a_distance_is_named_by_its_kind(tiny_classifier: FrozenClassifier) -> N
     found = build_distance("classifier", tiny_classifier)
     assert found is not None
     assert "uncalibrated" in found.name
-    assert build_distance("none", tiny_classifier) is None
-    with pytest.raises(InputError, match="must be classifier, lpips, none, got 'ssim'"):
+    assert build_distance(None, tiny_classifier) is None
+    with pytest.raises(InputError, match="distance must be classifier, lpips or null, got 'ssim'"):
         build_distance("ssim", tiny_classifier)
 
 

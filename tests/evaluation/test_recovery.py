@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stylex.errors import InputError
+from stylex.estimates import spearman
 from stylex.evaluation.recovery import (
     Moves,
     Recovery,
@@ -18,7 +19,6 @@ from stylex.evaluation.recovery import (
     over_seeds,
     recover,
     recover_mean,
-    spearman,
     student_t,
 )
 

@@ -3,12 +3,13 @@
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from stylex.estimates import Estimate
 from stylex.evaluation.counterfactual.metric import CounterfactualMetric, joined
 from stylex.evaluation.counterfactual.networks import Embedding
+from stylex.evaluation.distances import frechet
 from stylex.imaging import from_uint8
 from stylex.types import Pixels
 
@@ -69,26 +70,5 @@ class FidSplit(CounterfactualMetric):
         for _ in range(self.num_splits):
             order = torch.randperm(count, generator=generator)
             a, b = order[: count // 2], order[count // 2 :]
-            found += frechet_distance(before[a], after[b]) + frechet_distance(before[b], after[a])
+            found += frechet(before[a], after[b]) + frechet(before[b], after[a])
         return Estimate(found / (2 * self.num_splits), count, None)
-
-
-def frechet_distance(first: Float[Tensor, "n e"], second: Float[Tensor, "m e"]) -> float:
-    """Fréchet distance of two Gaussians fitted to features.
-
-    |m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)), in float64. The last trace is the sum of the
-    singular values of the product of square roots of C1 and C2, which stays exact for fewer images
-    than features. Source: Dowson & Landau 1982; Heusel et al. 2017.
-
-    Args:
-        first: Features of at least two images.
-        second: Features of at least two images.
-    """
-    means = [features.double().mean(dim=0) for features in (first, second)]
-    roots = [
-        torch.linalg.qr((features.double() - m) / (len(features) - 1) ** 0.5, mode="r").R
-        for features, m in zip((first, second), means, strict=True)
-    ]
-    traces = sum(float(root.square().sum()) for root in roots)
-    shared = float(torch.linalg.svdvals(roots[0] @ roots[1].T).sum())
-    return max(0.0, float((means[0] - means[1]).square().sum()) + traces - 2 * shared)
