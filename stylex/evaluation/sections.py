@@ -238,6 +238,5 @@ def print_sections(sections: Sequence[Section]) -> None:
         for table in section.tables:
             printed = Printed("", *(column.title for column in table.columns), title=table.title)
             for row in table.rows:
-                title = f"{row.title} (from the {row.base})" if row.base else row.title
-                printed.add_row(title, *(spoken(cell) for cell in row.cells))
+                printed.add_row(row.title, *(spoken(cell) for cell in row.cells))
             console.print(printed)
