@@ -9,16 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from doors import compose, run
 from PIL import Image, ImageDraw
 
 import stylex
@@ -50,20 +48,6 @@ TINY = [
 
 SHORT = ["search.num_attributes=2", "search.num_shown=3", "search.num_random=2"]
 MEASURED = {"screened": "measured", "exhaustive": "effects.zarr/done/c"}  # one file after the other
-
-
-def run(door: str, *overrides: str) -> None:
-    """Opens a door in this process, where torch is imported already."""
-    spec = importlib.util.spec_from_file_location(f"door_{door}", ROOT / f"{door}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = hydra.compose(door, overrides=list(overrides))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice
-        getattr(module, door)(OmegaConf.to_container(config, resolve=True), config)
 
 
 @pytest.fixture(scope="module")
@@ -330,8 +314,7 @@ def test_every_figure_has_its_denominator_and_interval(found: Path) -> None:
 def test_metrics_and_attributes_are_those_of_the_stored_model(
     found: Path, trained: Path, pictures: list[str]
 ) -> None:
-    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = hydra.compose("search", overrides=pictures)
+    config = compose("search", pictures)
     data = image_set(config.data, "test")
     images, _ = data.batch(range(len(data)))
     model = stylex.load(trained)

@@ -1,36 +1,19 @@
 """Training with a set that joins the training images: `data.augmentation=SET`."""
 
 import csv
-import importlib.util
-import warnings
 from pathlib import Path
 
-import hydra
 import numpy as np
 import pytest
 import torch
+from doors import run
 from omegaconf import OmegaConf
 from PIL import Image
 
 from stylex.artifacts import read_tensors
 from stylex.errors import InputError
 
-ROOT = Path(__file__).parents[1]
 CLASSES = ("disc", "square")
-
-
-def train(*overrides: str) -> None:
-    """Opens the door in this process, where torch is imported already."""
-    spec = importlib.util.spec_from_file_location("door_train", ROOT / "train.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = hydra.compose("train", overrides=list(overrides))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice
-        module.train(OmegaConf.to_container(config, resolve=True), config)
 
 
 def fill(root: Path, count: int, seed: int) -> Path:
@@ -73,8 +56,8 @@ def test_the_set_is_trained_on_and_kept_in_the_configuration(
     added = fill(tmp_path / "set", 6, 1)
     batch_of_all = ["training.batch_size=18"]  # more than the data alone has
     with pytest.raises(InputError, match="batch"):
-        train(*asked, *batch_of_all)
-    train(*asked, *batch_of_all, f"data.augmentation={added}")
+        run("train", *asked, *batch_of_all)
+    run("train", *asked, *batch_of_all, f"data.augmentation={added}")
     kept = OmegaConf.load(tmp_path / "run" / "checkpoints" / "config.yaml")
     assert kept.data.augmentation == str(added)
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
@@ -88,20 +71,20 @@ def test_a_run_goes_on_with_the_set_it_began_with(
 ) -> None:
     given = [f"data.augmentation={fill(tmp_path / 'set', 2, 1)}"]
     begun, changed = (given, []) if first == "with" else ([], given)
-    train(*asked, *begun)
+    run("train", *asked, *begun)
     with pytest.raises(InputError, match=r"got another 'data\.augmentation'"):
-        train(*asked, *changed, "training.num_steps=3")
+        run("train", *asked, *changed, "training.num_steps=3")
     if first == "with":
         Image.new("RGB", (32, 32)).save(tmp_path / "set" / "disc" / "more.png")
         with pytest.raises(InputError, match=r"got another 'data\.augmentation'"):
-            train(*asked, *given)
+            run("train", *asked, *given)
 
 
 def test_a_set_moved_elsewhere_is_the_same_set(asked: list[str], tmp_path: Path) -> None:
     added = fill(tmp_path / "set", 2, 1)
-    train(*asked, f"data.augmentation={added}")
+    run("train", *asked, f"data.augmentation={added}")
     before = weights(tmp_path / "run")
     added.rename(tmp_path / "moved")
-    train(*asked, f"data.augmentation={tmp_path / 'moved'}")  # nothing is left to do
+    run("train", *asked, f"data.augmentation={tmp_path / 'moved'}")  # nothing is left to do
     after = weights(tmp_path / "run")
     assert all(torch.equal(after[name], value) for name, value in before.items())

@@ -118,10 +118,10 @@ def bias(config: dict[str, Any], _raw: DictConfig) -> None:
 
 def reader(config: dict[str, Any], raw: DictConfig) -> None:
     """Trains the network that reads a drawn family's factors."""
-    if not raw.data or config["output"] is None:
+    if "data" not in config or config["output"] is None:
         raise InputError(
             "task=reader needs drawings and a file to write, got "
-            f"data={'none' if not raw.data else 'given'} and output={config['output']}; give "
+            f"data={'given' if 'data' in config else 'none'} and output={config['output']}; give "
             "data=faces output=FILE.safetensors"
         )
     from stylex.data.drawn import DrawnSet
@@ -143,23 +143,24 @@ def reader(config: dict[str, Any], raw: DictConfig) -> None:
 
 def foreign(config: dict[str, Any], _raw: DictConfig) -> None:
     """Scores counterfactuals that other programs left in the ACE and DiME scripts' layout."""
-    for key in ("layout", "experiment", "checkpoint", "target"):
+    for key in ("layout", "results", "checkpoint", "target"):
         if config[key] is None:
             raise InputError(
-                f"task=foreign needs {key}, got none; give layout=FOLDER experiment=NAME "
+                f"task=foreign needs {key}, got none; give layout=FOLDER results=NAME "
                 "checkpoint=MODEL target=CLASS"
             )
     from stylex.evaluation.layout import read_layout
-    from stylex.evaluation.sections import counterfactuals, print_sections
+    from stylex.evaluation.sections import counterfactuals, oracle_of, print_sections
     from stylex.evaluation.tables import write_sections
     from stylex.gan.compute import choose_device
     from stylex.model import load, model_folder
 
     checkpoint = model_folder(Path(config["checkpoint"]))
     model = load(checkpoint).to(choose_device(config["device"], 0))
-    folder, name = Path(config["layout"]), str(config["experiment"])
+    folder, name = Path(config["layout"]), str(config["results"])
     found = read_layout(folder, name, model.class_names, config["target"])
-    section = counterfactuals(model, checkpoint, {name: found.edits}, config, None)
+    oracle = oracle_of(model, checkpoint, config)
+    section = counterfactuals(model, {name: found.edits}, config, oracle, None)
     path = folder / "Results" / name / "evaluation.json"
     write_sections(path, [section], {"checkpoint": str(checkpoint)})
     print_sections([section])

@@ -45,17 +45,21 @@ def all_sections(
 ) -> tuple[list[Section], SavedCopies]:
     """Every section that can be had of a search, and what its model makes of images."""
     methods = read_edits(found.folder)
-    copies, section = fidelity(found, data, config, progress)
+    # All files are read before anything is measured, which may take long.
+    oracle, reader = (
+        oracle_of(found.model, found.checkpoint, config),
+        reader_of(found, data, config),
+    )
+    answers = read_answers([Path(str(file)) for file in config["studies"]])
     lpips = Lpips() if config["distance"] == "lpips" else None
+    copies, section = fidelity(found, data, config, progress)
     num_coordinates = len(found.model.generator.layout.searched(found.config["search"]["torgb"]))
     sections = [
         section,
-        counterfactuals(found.model, found.checkpoint, methods, config, lpips),
-        arena(found, data, methods, config, progress),
+        counterfactuals(found.model, methods, config, oracle, lpips),
+        arena(found, data, methods, reader, config, progress),
         sanity_section(found.folder, num_coordinates),
-        study_section(read_answers([Path(str(file)) for file in config["studies"]]))
-        if config["studies"]
-        else None,
+        study_section(answers) if answers else None,
     ]
     return [each for each in sections if each is not None], copies
 
@@ -91,13 +95,12 @@ def fidelity(
 
 def counterfactuals(
     model: StylEx,
-    checkpoint: Path,
     methods: Mapping[str, Edits],
     config: Config,
+    oracle: FrozenClassifier | None,
     lpips: Lpips | None,
 ) -> Section:
     """Scores saved edits beside doing nothing, the copy and an attack."""
-    oracle = None if config["oracle"] is None else beside(model, checkpoint, config["oracle"])
     explained = build_features("FD-C", model.classifier, None)
     judges = Judges(
         classifier=from_cpu(model.classifier, model),
@@ -117,6 +120,11 @@ def from_cpu(network: Callable[[Images], Tensor], model: StylEx) -> Callable[[Im
     return lambda images: network(images.to(device)).to(images.device)
 
 
+def oracle_of(model: StylEx, checkpoint: Path, config: Config) -> FrozenClassifier | None:
+    """The independent classifier that confirms decisions, if one is given."""
+    return None if config["oracle"] is None else beside(model, checkpoint, config["oracle"])
+
+
 def beside(model: StylEx, checkpoint: Path, name: str) -> FrozenClassifier:
     """A second classifier, to judge the same images as a model's own, on its device."""
     device, size = model.generator.const.device, model.resolution_px
@@ -129,11 +137,11 @@ def arena(
     found: Subject,
     data: ImageSet,
     methods: Mapping[str, Edits],
+    reader: Reader | None,
     config: Config,
     progress: Progress,
 ) -> Section | None:
     """Scores the methods against the known factors; none unless the images are drawn and read."""
-    reader = reader_of(found, data, config)
     if reader is None or not isinstance(data, DrawnSet):
         return None
     count, seed, target = config["num_drawings"], config["seed"], methods["stylex"].target
