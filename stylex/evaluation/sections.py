@@ -13,12 +13,13 @@ from stylex.data.datasets import ImageSet
 from stylex.data.drawn import DrawnSet
 from stylex.evaluation.arena import Arena, score_methods
 from stylex.evaluation.attributes import read_attributes, read_extremes
-from stylex.evaluation.bias import bias_section, effect_table, judge, reliance_table, saved_edits
+from stylex.evaluation.bias import bias_section, judge, reliance_table
 from stylex.evaluation.counterfactual.measurement import Judges
 from stylex.evaluation.counterfactual.measurement import Settings as Conditions
 from stylex.evaluation.counterfactual.scorecard import scorecard
 from stylex.evaluation.distances import distance_table
 from stylex.evaluation.edits import Edits, read_edits
+from stylex.evaluation.effects import effect_table, saved_edits
 from stylex.evaluation.features import build_features
 from stylex.evaluation.fidelity import SavedCopies, fidelity_section, judge_copies
 from stylex.evaluation.groups import Groups, listed_groups, planted_groups, style_groups
