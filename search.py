@@ -32,6 +32,8 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
     checkpoint = model_folder(Path(config["checkpoint"]))
     folder = Path(config["output_dir"] or default_folder(config))
     check_writable(folder)
+    if config["called_by"] not in ("explained", "checkpoint"):
+        raise InputError(f"called_by must be explained or checkpoint, got '{config['called_by']}'")
     check_classes(config, read_config(checkpoint)["class_names"])
     check_compared(config)
     if config["logger"]:
@@ -83,12 +85,25 @@ def prepared(
         local_rank=crew.place.local_rank,
         progress=Bars() if crew.leads else quiet,
     )
+    if crew.leads and (config["called_by"] == "checkpoint" or config["randomised_layers"]):
+        member.called = called(checkpoint, member)
     if config["randomised_layers"]:
         classifier = member.model.classifier
         member.model.classifier = classifier.reinitialised(
             config["randomised_layers"], config["seed"]
         )
     return member, data
+
+
+def called(checkpoint: Path, member: "Member") -> "Tensor":
+    """What the checkpoint's own classifier calls the images: a destroyed one calls all the same."""
+    import torch
+
+    from stylex.model import load
+
+    own = load(checkpoint).classifier.to(member.model.generator.const.device)
+    parts = [own(part.to(own.adapter.mean.device)) for part in member.images.split(256)]
+    return torch.cat(parts).argmax(dim=1).cpu()
 
 
 def panel(member: "Member", config: dict[str, Any], checkpoint: Path) -> "Panel":

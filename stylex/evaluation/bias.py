@@ -13,16 +13,13 @@ from torch import Tensor
 from stylex.classifier.frozen import FrozenClassifier
 from stylex.data.datasets import ImageSet
 from stylex.errors import InputError
-from stylex.estimates import Estimate, mean, share
-from stylex.evaluation.attributes import Attribute, Extremes, moved_towards
-from stylex.evaluation.edits import Edits
+from stylex.estimates import Z_95, Estimate, mean, share
+from stylex.evaluation.effects import logits_of
 from stylex.evaluation.groups import Groups
-from stylex.evaluation.reliance import Reliance, log_odds
+from stylex.evaluation.reliance import Reliance
 from stylex.evaluation.tables import Column, Row, Section, Table
-from stylex.imaging import from_uint8, to_uint8
-from stylex.model import StylEx
 from stylex.progress import Progress
-from stylex.types import Images, Labels, Logits, Pixels
+from stylex.types import Labels
 
 LEAST_IMAGES = 10  # of a group that may be called the worst
 _BATCH = 256
@@ -44,21 +41,6 @@ class Judged:
     labels: Labels
     before: Bool[Tensor, " n"]
     after: Bool[Tensor, " n"]
-
-
-@dataclass(frozen=True)
-class Edited:
-    """Images without and with one edit.
-
-    Attributes:
-        name: Of the edit.
-        plain: Unedited reconstructions.
-        changed: The same with the edit.
-    """
-
-    name: str
-    plain: Pixels
-    changed: Pixels
 
 
 @torch.no_grad()
@@ -86,52 +68,9 @@ def judge(
     for positions in progress(list(torch.arange(len(data)).split(_BATCH)), "accuracy"):
         images, _ = data.batch(positions.tolist())
         for parts, classifier in zip(found, (before, after), strict=True):
-            parts.append(_logits(classifier, images).argmax(dim=1))
+            parts.append(logits_of(classifier, images).argmax(dim=1))
     right = [torch.cat(parts) == data.labels for parts in found]
     return Judged(data.class_names, data.labels, right[0], right[1])
-
-
-def saved_edits(edits: Edits) -> tuple[Edited, ...]:
-    """Each of the edits that a search saved."""
-    return tuple(
-        Edited(name, edits.reconstructions, changed)
-        for name, changed in zip(edits.names, edits.edited, strict=True)
-    )
-
-
-@torch.no_grad()
-def rendered_edits(
-    model: StylEx,
-    images: Images,
-    attributes: Sequence[Attribute],
-    extremes: Extremes,
-    strength: float,
-    progress: Progress,
-) -> tuple[Edited, ...]:
-    """Renders attributes anew, each by itself and in the search's direction.
-
-    Args:
-        model: The model that the search explained.
-        images: Held-out images.
-        attributes: Of the search.
-        extremes: Of the search.
-        strength: Of the edits: 1 reaches the extreme.
-        progress: Tells how far it is.
-    """
-    device = model.generator.const.device
-    plain: list[Pixels] = []
-    changed: list[list[Pixels]] = [[] for _ in attributes]
-    for part in progress(list(images.split(_BATCH)), "edits"):
-        styles = model.generator.styles(model.encode(part.to(device)))
-        plain.append(to_uint8(model.generator.synthesis(styles)).cpu())
-        for pixels, attribute in zip(changed, attributes, strict=True):
-            moved = moved_towards(styles, attribute, extremes, strength)
-            pixels.append(to_uint8(model.generator.synthesis(moved)).cpu())
-    unedited = torch.cat(plain)
-    return tuple(
-        Edited(attribute.name, unedited, torch.cat(pixels))
-        for attribute, pixels in zip(attributes, changed, strict=True)
-    )
 
 
 def bias_section(
@@ -152,8 +91,9 @@ def bias_section(
         "Was the bias repaired?",
         "A classifier that leans on a cue which only goes along with a class is wrong where the "
         "two part. Retrained on images with the cue changed, it should be right more often in its "
-        "worst group and heed the cue less, at little cost over all images. Both classifiers judge "
-        "the same images; a change is the mean over images of the second less the first.",
+        "worst group and heed the cue less. Over all images it may lose what the cue gave it, as "
+        "far as these images carry the cue as the training images did; the mean of the groups "
+        "tells without it. Both classifiers judge the same images.",
         tuple(tables),
     )
 
@@ -166,21 +106,20 @@ def accuracy_table(judged: Judged, groups: Groups) -> Table:
             f"{len(judged.labels)}"
         )
     everything = torch.ones(len(judged.labels), dtype=torch.bool)
-    rows = [_accuracy_row("all", "All images", judged, everything)]
-    members, parts = torch.tensor(groups.members), []
+    members, masks, parts = torch.tensor(groups.members), [], []
     for label, class_name in enumerate(judged.class_names):
         for position, side in enumerate(groups.sides):
-            rows_in = (judged.labels == label) & (members == position)
-            parts.append(
-                _accuracy_row(f"{class_name}: {side}", f"{class_name}, {side}", judged, rows_in)
-            )
+            masks.append((judged.labels == label) & (members == position))
+            names = (f"{class_name}: {side}", f"{class_name}, {side}")
+            parts.append(_accuracy_row(*names, judged, masks[-1]))
+    rows = [_accuracy_row("all", "All images", judged, everything)]
     return Table(
         f"accuracy_by_{groups.name}",
         f"Accuracy by class and {groups.title}",
         "Share of test images called what their label says, with Wilson's interval. A group of "
         f"fewer than {LEAST_IMAGES} images is shown, but never called the worst.",
         (_BEFORE, _AFTER, Column("change", "Change", "Paired; above 0 is better.")),
-        (*rows, *parts, _worst_row(parts)),
+        (*rows, *parts, _mean_row(judged, masks), _worst_row(parts)),
     )
 
 
@@ -190,6 +129,31 @@ def _accuracy_row(name: str, title: str, judged: Judged, rows: Bool[Tensor, " n"
     reading = f"Fewer than {LEAST_IMAGES} images: never called the worst." if few else ""
     change = mean(after.double() - before.double())
     return Row(name, title, reading, (share(before), share(after), change))
+
+
+def _mean_row(judged: Judged, masks: Sequence[Bool[Tensor, " n"]]) -> Row:
+    """The mean of the groups' accuracies, as if the cue went along with no class."""
+    large = [mask for mask in masks if int(mask.sum()) >= LEAST_IMAGES]
+    before, after = (
+        [right[mask].double() for mask in large] for right in (judged.before, judged.after)
+    )
+    change = [y - x for x, y in zip(before, after, strict=True)]
+    return Row(
+        "mean_of_groups",
+        "Mean of the groups",
+        f"Every group of at least {LEAST_IMAGES} images counts the same; the interval is normal.",
+        (_stratified(before), _stratified(after), _stratified(change)),
+    )
+
+
+def _stratified(groups: Sequence[Tensor]) -> Estimate:
+    """Mean of the groups' means, each group drawn by itself."""
+    if not groups:
+        return Estimate(None, 0, None)
+    centre = sum(float(group.mean()) for group in groups) / len(groups)
+    variance = sum(float(group.var()) / len(group) for group in groups) / len(groups) ** 2
+    half = Z_95 * variance**0.5
+    return Estimate(centre, sum(map(len, groups)), (centre - half, centre + half))
 
 
 def _worst_row(groups: Sequence[Row]) -> Row:
@@ -217,57 +181,6 @@ def _worst_row(groups: Sequence[Row]) -> Row:
     )
 
 
-def effect_table(
-    edits: Sequence[Edited],
-    before: FrozenClassifier,
-    after: FrozenClassifier,
-    target: str,
-) -> Table:
-    """How far each edit moves both classifiers' log odds of a class.
-
-    Args:
-        edits: On images that no attribute was selected on.
-        before: The classifier that was explained.
-        after: The retrained one.
-        target: The class that the edits move to.
-
-    Raises:
-        InputError: If there is no such class.
-    """
-    if target not in before.class_names:
-        raise InputError(f"target must be one of {', '.join(before.class_names)}, got '{target}'")
-    position = before.class_names.index(target)
-    rows = []
-    for edit in edits:
-        effects, relative = [], []
-        for classifier in (before, after):
-            plain, changed = (
-                log_odds(_logits(classifier, from_uint8(pixels)), position).double()
-                for pixels in (edit.plain, edit.changed)
-            )
-            effects.append(changed - plain)
-            spread = float(plain.std()) if len(plain) > 1 else 0.0
-            relative.append(mean(effects[-1] / spread) if spread > 0 else None)
-        cells = (mean(effects[0]), mean(effects[1]), mean(effects[1] - effects[0]), *relative)
-        rows.append(Row(edit.name, edit.name, "", cells, base="reconstruction"))
-    return Table(
-        "attribute_effects",
-        f"What the attributes do to the log odds of {target}",
-        "Mean change of the log odds when an attribute alone is changed, the same pixels for both "
-        "classifiers. A classifier may be more or less sure of everything, so the last two columns "
-        "divide by the standard deviation of its own log odds over the unedited images: at 0 an "
-        "attribute is not heeded.",
-        (
-            _BEFORE,
-            _AFTER,
-            Column("change", "Change", "Paired; in logits."),
-            Column("before_relative", "Before, in standard deviations"),
-            Column("after_relative", "After, in standard deviations"),
-        ),
-        tuple(rows),
-    )
-
-
 def reliance_table(before: Reliance, after: Reliance) -> Table:
     """Reliance of both classifiers on each known factor."""
     effects: Mapping[str, Estimate] = dict(zip(after.factors, after.effects, strict=True))
@@ -283,10 +196,3 @@ def reliance_table(before: Reliance, after: Reliance) -> Table:
         (_BEFORE, _AFTER),
         rows,
     )
-
-
-@torch.no_grad()
-def _logits(classifier: FrozenClassifier, images: Images) -> Logits:
-    """On the CPU."""
-    device = classifier.adapter.mean.device
-    return torch.cat([classifier(part.to(device)).cpu() for part in images.split(_BATCH)])

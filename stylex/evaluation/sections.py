@@ -13,12 +13,13 @@ from stylex.data.datasets import ImageSet
 from stylex.data.drawn import DrawnSet
 from stylex.evaluation.arena import Arena, score_methods
 from stylex.evaluation.attributes import read_attributes, read_extremes
-from stylex.evaluation.bias import bias_section, effect_table, judge, reliance_table, saved_edits
+from stylex.evaluation.bias import bias_section, judge, reliance_table
 from stylex.evaluation.counterfactual.measurement import Judges
 from stylex.evaluation.counterfactual.measurement import Settings as Conditions
 from stylex.evaluation.counterfactual.scorecard import scorecard
 from stylex.evaluation.distances import distance_table
 from stylex.evaluation.edits import Edits, read_edits
+from stylex.evaluation.effects import effect_table, saved_edits
 from stylex.evaluation.features import build_features
 from stylex.evaluation.fidelity import SavedCopies, fidelity_section, judge_copies
 from stylex.evaluation.groups import Groups, listed_groups, planted_groups, style_groups
@@ -246,6 +247,5 @@ def print_sections(sections: Sequence[Section]) -> None:
         for table in section.tables:
             printed = Printed("", *(column.title for column in table.columns), title=table.title)
             for row in table.rows:
-                title = f"{row.title} (from the {row.base})" if row.base else row.title
-                printed.add_row(title, *(spoken(cell) for cell in row.cells))
+                printed.add_row(row.title, *(spoken(cell) for cell in row.cells))
             console.print(printed)

@@ -60,9 +60,25 @@ class Generator(nn.Module):
         channel_base: int,
         channel_max: int,
         noise: bool,
+        styled_channels: int | None = None,
     ) -> None:
+        """Builds an untrained generator.
+
+        Args:
+            resolution_px: Height and width of the images.
+            image_channels: 1 or 3.
+            latent_dim: Length of a latent.
+            channel_base: Channels times resolution, up to
+            channel_max: Most channels.
+            noise: Whether convolutions add noise.
+            styled_channels: Most input channels of a convolution that have a style; ToRGB layers
+                then have none, so that all of an image is said by these few coordinates. None
+                styles every channel of both (StyleGAN2).
+        """
         super().__init__()
-        self.layout = StyleLayout.of_generator(resolution_px, channel_base, channel_max)
+        self.layout = StyleLayout.of_generator(
+            resolution_px, channel_base, channel_max, styled_channels
+        )
         first = channels_at(4, channel_base, channel_max)
         self.const = nn.Parameter(torch.randn(first, 4, 4))
         self.convolutions, self.torgbs = nn.ModuleList(), nn.ModuleList()
@@ -71,12 +87,19 @@ class Generator(nn.Module):
             here = channels_at(resolution, channel_base, channel_max)
             for in_channels, up in ((below, True), (here, False)):
                 if in_channels:
+                    num_styles = self.layout.layers[len(self.convolutions)].num_channels
                     self.convolutions.append(
                         SynthesisLayer(
-                            in_channels, here, latent_dim, resolution, up=up, noise=noise
+                            in_channels,
+                            here,
+                            latent_dim,
+                            resolution,
+                            up=up,
+                            noise=noise,
+                            num_styles=num_styles,
                         )
                     )
-            self.torgbs.append(ToRGB(here, image_channels, latent_dim))
+            self.torgbs.append(ToRGB(here, image_channels, latent_dim, styled_channels is None))
             below, resolution = here, resolution * 2
         self.num_latents = len(self.convolutions) + 1
 
@@ -97,6 +120,7 @@ class Generator(nn.Module):
         torgbs = [
             layer.affine(latents[:, 2 * j + 1])
             for j, layer in enumerate(cast(list[ToRGB], self.torgbs))
+            if hasattr(layer, "affine")
         ]
         return torch.cat((*convolutions, *torgbs), dim=1)  # [b s]
 

@@ -124,6 +124,7 @@ class SynthesisLayer(nn.Module):
     """Modulated 3×3 convolution, noise, bias, leaky ReLU; optionally doubles the resolution.
 
     Modulation scales the input and demodulation the output, outside one ordinary convolution.
+    With fewer styles than input channels, the other channels are scaled by 1.
     """
 
     taps: Tensor
@@ -139,9 +140,11 @@ class SynthesisLayer(nn.Module):
         *,
         up: bool,
         noise: bool,
+        num_styles: int | None = None,
     ) -> None:
         super().__init__()
-        self.affine = FullyConnected(latent_dim, in_channels, bias_init=1.0)
+        styled = in_channels if num_styles is None else num_styles
+        self.affine = FullyConnected(latent_dim, styled, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.resolution_px, self.up, self.noise = resolution_px, up, noise
@@ -152,13 +155,13 @@ class SynthesisLayer(nn.Module):
             self.register_buffer("noise_const", torch.randn(resolution_px, resolution_px))
 
     def forward(
-        self, x: Features, styles: Float[Tensor, "b c"], noise: Float[Tensor, "_ 1 h2 w2"] | None
+        self, x: Features, styles: Float[Tensor, "b s"], noise: Float[Tensor, "_ 1 h2 w2"] | None
     ) -> Float[Tensor, "b o h2 w2"]:
         """Convolves with the modulated kernel.
 
         Args:
             x: Features of the layer before.
-            styles: Factor on every input channel.
+            styles: Factor on every input channel, or on the first of them.
             noise: One map per sample; none takes the layer's stored noise. Not read by a layer
                 without noise.
 
@@ -167,6 +170,7 @@ class SynthesisLayer(nn.Module):
         """
         compute, taps = self.compute, None
         weight: Tensor = self.weight
+        styles = F.pad(styles, (0, weight.shape[1] - styles.shape[1]), value=1.0)
         if compute.low == torch.float16:
             weight, styles = _normalised(weight, styles)
         factors = demodulation(weight, styles)
@@ -208,15 +212,19 @@ class ToRGB(nn.Module):
 
     It has no demodulation.
 
-    The style coordinate is the affine layer's output, before the gain 1/sqrt(channels).
+    The style coordinate is the affine layer's output, before the gain 1/sqrt(channels). Without
+    styles every channel is scaled by the gain alone.
     """
 
     taps: Tensor
     compute: Compute
 
-    def __init__(self, in_channels: int, image_channels: int, latent_dim: int) -> None:
+    def __init__(
+        self, in_channels: int, image_channels: int, latent_dim: int, styled: bool = True
+    ) -> None:
         super().__init__()
-        self.affine = FullyConnected(latent_dim, in_channels, bias_init=1.0)
+        if styled:
+            self.affine = FullyConnected(latent_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(image_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(image_channels))
         self.style_gain = 1 / math.sqrt(in_channels)
@@ -224,10 +232,11 @@ class ToRGB(nn.Module):
         self.register_buffer("taps", resampling_taps(), persistent=False)
 
     def forward(
-        self, x: Features, styles: Float[Tensor, "b c"], image: Float[Tensor, "b o h2 w2"] | None
+        self, x: Features, styles: Float[Tensor, "b s"], image: Float[Tensor, "b o h2 w2"] | None
     ) -> Float[Tensor, "b o h w"]:
         """Adds this block's image to `image`, the sum of the blocks below at half the size."""
         compute, dtype = self.compute, self.compute.dtype(self.weight)
+        styles = F.pad(styles, (0, self.weight.shape[1] - styles.shape[1]), value=1.0)
         x = modulate(compute.arrange(x), styles * self.style_gain, dtype, compute.impl)
         x = conv2d(x, self.weight.to(dtype), impl=compute.impl).to(self.bias.dtype)
         x = _clamped(x + self.bias[:, None, None], compute.clamp)

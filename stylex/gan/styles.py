@@ -41,8 +41,14 @@ class StyleLayout:
     layers: tuple[StyleLayer, ...]
 
     @classmethod
-    def of_generator(cls, resolution_px: int, channel_base: int, channel_max: int) -> "StyleLayout":
-        """Layout of a StyleGAN2 generator with skip architecture."""
+    def of_generator(
+        cls,
+        resolution_px: int,
+        channel_base: int,
+        channel_max: int,
+        styled_channels: int | None = None,
+    ) -> "StyleLayout":
+        """Layout of a StyleGAN2 generator with skip architecture; see `Generator`."""
         convolutions, torgbs = [], []
         below = 0
         resolution = 4
@@ -57,6 +63,12 @@ class StyleLayout:
             )
             torgbs.append(StyleLayer(f"{resolution}px torgb", "torgb", resolution, here))
             below, resolution = here, resolution * 2
+        if styled_channels is not None:
+            convolutions = [
+                layer._replace(num_channels=min(layer.num_channels, styled_channels))
+                for layer in convolutions
+            ]
+            torgbs = [layer._replace(num_channels=0) for layer in torgbs]
         return cls((*convolutions, *torgbs))
 
     @property

@@ -19,7 +19,7 @@ from stylex.errors import InputError
 from stylex.model import StylEx
 from stylex.progress import Progress, quiet
 from stylex.search.engine import Engine
-from stylex.types import Images
+from stylex.types import Images, Labels
 
 WAIT = timedelta(hours=2)  # for the slowest process
 STARTERS = (
@@ -72,6 +72,8 @@ class Member:
         progress: Wraps this process's long loops.
         engine: The engine that was opened last; none before the first.
         baseline: What it was opened for, known to the leader alone.
+        called: What each image is called, if another classifier than the explained one says it;
+            known to the leader alone.
     """
 
     model: StylEx
@@ -80,6 +82,7 @@ class Member:
     progress: Progress = quiet
     engine: Engine | None = None
     baseline: object = None
+    called: Labels | None = None
 
 
 Task = Callable[..., Any]

@@ -108,7 +108,8 @@ class Search:
         self.crew, self.model, self.statistics = crew, crew.member.model, statistics
         self.settings, self.folder, self.made_by = settings, folder, made_by
         self.discriminator = discriminator
-        self.said = statistics.base_logits.argmax(dim=1)
+        called = crew.member.called
+        self.said = statistics.base_logits.argmax(dim=1) if called is None else called
         self.coordinates = self.model.generator.layout.searched(settings.torgb)
 
     def tabulation(self, source: int | None, target: int) -> Tabulation:

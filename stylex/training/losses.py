@@ -112,3 +112,18 @@ def style_deviation(styles: Styles, sizes: Sequence[int]) -> Scalar:
         for layer in styles.split(list(sizes), dim=1)
     ]
     return torch.cat(deviations, dim=1).mean()
+
+
+def style_distance(styles: Styles, goal: Styles, sizes: Sequence[int]) -> Scalar:
+    """Mean absolute difference of style coordinates, each layer divided by its root mean square.
+
+    Args:
+        styles: Of a batch.
+        goal: What they should be.
+        sizes: Coordinates of every layer, as `StyleLayout.sizes` gives them.
+    """
+    pairs = zip(styles.split(list(sizes), dim=1), goal.split(list(sizes), dim=1), strict=True)
+    distances = [
+        (layer - wanted).abs() / wanted.square().mean().add(1e-8).sqrt() for layer, wanted in pairs
+    ]
+    return torch.cat(distances, dim=1).mean()

@@ -10,6 +10,7 @@ Sources: Lang et al. 2021 (arXiv:2104.13369); Karras et al. 2020 (arXiv:1912.049
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from stylex.gan.compute import precision, require_ops, switch
 from stylex.gan.residual import Discriminator
 from stylex.model import StylEx
 from stylex.training import losses
+from stylex.training.crossing import Crossing, Terms
 from stylex.training.execution import check_penalties, compiled
 from stylex.training.optimisation import adam, learning
 from stylex.training.perceptual import PerceptualDistance
@@ -124,9 +126,7 @@ class StylExModule(LightningModule):
         random = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + self.step)
         replaced = torch.zeros((), device=self.device)
         chunks = images.chunk(self.settings["accumulation"])
-        probabilities = [self.model.classifier.probabilities(chunk) for chunk in chunks]
-        if self.model.appended == "none":
-            probabilities = [self.model.hidden(p) for p in probabilities]
+        probabilities = [self._told(chunk) for chunk in chunks]
         by_encoder = self.schedule.takes_encoder_path(self.step)
         terms: dict[str, Tensor] = {}
 
@@ -134,18 +134,18 @@ class StylExModule(LightningModule):
         with self._learning(replaced, "generator", *(("encoder",) if by_encoder else ())):
             for x, p in zip(chunks, probabilities, strict=True):
                 make = self._encoder_terms if by_encoder else self._noise_terms
-                fake, parts = make(x, p, random)
+                fake, told, parts = make(x, p, random)
                 self._backward(parts, len(chunks), terms)
-                fakes.append(fake.detach())
+                fakes.append((fake.detach(), told))
         if not by_encoder and self.step % self.settings["path_length_interval"] == 0:
             with self._learning(replaced, "generator"):
                 for p in probabilities:
                     self._backward(self._path_length(p, random), len(chunks), terms)
 
         with self._learning(replaced, "discriminator"):
-            for x, p, fake in zip(chunks, probabilities, fakes, strict=True):
+            for x, p, (fake, told) in zip(chunks, probabilities, fakes, strict=True):
                 judge = self._main("discriminator", self.discriminator)
-                real, false = judge(x, p), judge(fake, p)
+                real, false = judge(x, p), judge(fake, told)
                 loss = losses.discriminator_adversarial(real, false)
                 score = real.detach().sigmoid().mean()
                 self._backward(
@@ -165,20 +165,22 @@ class StylExModule(LightningModule):
 
     def _noise_terms(
         self, images: Images, probabilities: Probabilities, random: torch.Generator
-    ) -> tuple[Images, dict[str, tuple[float, Tensor]]]:
+    ) -> tuple[Images, Probabilities, Terms]:
         """Adversarial loss alone: random latents with the real images' probabilities."""
         generator = self.model.generator
         latents = self._sample(probabilities, random)
         maps = generator.noise_maps(len(latents), random)
         fake = self._main("synthesis", generator.synthesis)(generator.styles(latents), noise=maps)
         judged = self._main("discriminator", self.discriminator)(fake, probabilities)
-        return fake, {
-            "adversarial": (self.weights["adversarial"], losses.generator_adversarial(judged))
-        }
+        return (
+            fake,
+            probabilities,
+            {"adversarial": (self.weights["adversarial"], losses.generator_adversarial(judged))},
+        )
 
     def _encoder_terms(
         self, images: Images, probabilities: Probabilities, random: torch.Generator
-    ) -> tuple[Images, dict[str, tuple[float, Tensor]]]:
+    ) -> tuple[Images, Probabilities, Terms]:
         """Adversarial, reconstruction and classifier losses on reconstructions."""
         model, weights = self.model, self.weights
         with torch.no_grad():
@@ -188,26 +190,56 @@ class StylExModule(LightningModule):
         shown = self._partly_hidden(probabilities, random)
         styles = model.generator.styles(torch.cat((code, shown), dim=1))
         maps = model.generator.noise_maps(len(styles), random)
-        fake = self._main("synthesis", model.generator.synthesis)(styles, noise=maps)
+        synthesis = partial(self._main("synthesis", model.generator.synthesis), noise=maps)
+        fake = synthesis(styles)
         fake_logits, fake_features = model.classifier.features(fake)
-        judged = self._main("discriminator", self.discriminator)(fake, probabilities)
+        judge = self._main("discriminator", self.discriminator)
+        judged = judge(fake, probabilities)
         distance = self.distance(images, fake, features, fake_features)
         agreement = (logits.argmax(dim=1) == fake_logits.argmax(dim=1)).float().mean()
-        return fake, {
-            "adversarial_encoder": (weights["adversarial"], losses.generator_adversarial(judged)),
-            "image_l1": (weights["image_l1"], (images - fake).abs().mean()),
-            "perceptual": (weights["perceptual"], distance),
-            "latent_l1": (weights["latent_l1"], (code - encode(fake)).abs().mean()),
-            "classifier_kl": (
-                weights["classifier_kl"],
-                losses.classifier_divergence(logits, fake_logits),
-            ),
-            "style_deviation": (
-                weights["style_deviation"],
-                losses.style_deviation(styles, model.generator.layout.sizes),
-            ),
-            "agreement": (0.0, agreement),
-        }
+        made, told = fake, probabilities
+        terms: Terms = {}
+        if weights["crossed"] or weights["style_cycle"]:
+            crossing = Crossing(
+                synthesis,
+                lambda x: model.generator.styles(torch.cat((encode(x), shown), dim=1)),
+                self._told,
+                judge,
+                model.generator.layout.sizes,
+                weights,
+            )
+            images_crossed, told_crossed, terms = crossing.terms(styles, random)
+            half = len(fake) // 2  # the discriminator learns from as many images as before
+            made = torch.cat((fake[:half], images_crossed[half:]))
+            told = torch.cat((probabilities[:half], told_crossed[half:]))
+        return (
+            made,
+            told,
+            {
+                **terms,
+                "adversarial_encoder": (
+                    weights["adversarial"],
+                    losses.generator_adversarial(judged),
+                ),
+                "image_l1": (weights["image_l1"], (images - fake).abs().mean()),
+                "perceptual": (weights["perceptual"], distance),
+                "latent_l1": (weights["latent_l1"], (code - encode(fake)).abs().mean()),
+                "classifier_kl": (
+                    weights["classifier_kl"],
+                    losses.classifier_divergence(logits, fake_logits),
+                ),
+                "style_deviation": (
+                    weights["style_deviation"],
+                    losses.style_deviation(styles, model.generator.layout.sizes),
+                ),
+                "agreement": (0.0, agreement),
+            },
+        )
+
+    def _told(self, images: Images) -> Probabilities:
+        """What generator and discriminator are told of images: nothing if nothing is appended."""
+        probabilities = self.model.classifier.probabilities(images)
+        return self.model.hidden(probabilities) if self.model.appended == "none" else probabilities
 
     def _partly_hidden(
         self, probabilities: Probabilities, random: torch.Generator

@@ -1,6 +1,7 @@
 """Laws of the tables before and after a repair, on classifiers that decide by one pixel each."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,9 @@ from stylex.data.augmentation import AugmentedSet
 from stylex.errors import InputError
 from stylex.estimates import Estimate, share
 from stylex.evaluation.attributes import Attribute
-from stylex.evaluation.bias import (
-    Edited,
-    accuracy_table,
-    bias_section,
-    effect_table,
-    judge,
-    reliance_table,
-    rendered_edits,
-    saved_edits,
-)
+from stylex.evaluation.bias import accuracy_table, bias_section, judge, reliance_table
 from stylex.evaluation.edits import Edits
+from stylex.evaluation.effects import Edited, effect_table, rendered_edits, saved_edits
 from stylex.evaluation.groups import Groups
 from stylex.evaluation.reliance import Reliance
 from stylex.evaluation.tables import Row, Table, write_sections
@@ -121,6 +114,26 @@ def test_a_group_of_fewer_than_ten_is_shown_but_never_the_worst() -> None:
     assert empty.cells[0] == Estimate(None, 0, None)
     assert value(rows["worst_group"], 0) == 1.0
     assert "fewer than 10 images" in table.reading
+
+
+def test_in_the_mean_of_the_groups_each_counts_the_same() -> None:
+    data, groups = scenes({**COUNTS, (0, 1): 200})
+    rows = rows_of(accuracy_table(judge(BY_CUE, BY_CLASS, data, quiet), groups))
+    mean = rows["mean_of_groups"]
+    assert [value(mean, i) for i in range(3)] == [0.5, 1.0, 0.5]
+    assert value(rows["all"], 0) == pytest.approx(70 / 285)
+
+
+def test_the_interval_of_the_mean_of_the_groups_is_that_of_independent_groups() -> None:
+    data, groups = scenes({(0, 0): 20, (1, 1): 80})
+    judged = judge(BY_CUE, BY_CUE, data, quiet)
+    flags = torch.tensor([i % 4 > 0 for i in range(100)])  # three quarters right in either group
+    rows = rows_of(accuracy_table(replace(judged, before=flags), groups))
+    cell = rows["mean_of_groups"].cells[0]
+    assert isinstance(cell, Estimate)
+    assert cell.interval is not None
+    half = 1.96 / 2 * math.sqrt(0.75 * 0.25 / 19 + 0.75 * 0.25 / 79)  # divided by n − 1
+    assert cell.interval == pytest.approx((0.75 - half, 0.75 + half), abs=1e-4)
 
 
 def test_without_a_large_group_none_is_the_worst() -> None:

@@ -268,3 +268,34 @@ def test_the_layers_fit_the_layout() -> None:
         network.layout.sizes
     )
     assert [layer.resolution_px for layer in network.convolutions] == [4, 8, 8, 16, 16]
+
+
+def test_with_few_styled_channels_the_others_are_scaled_by_1() -> None:
+    few = Generator(16, 3, 6, channel_base=64, channel_max=8, noise=False, styled_channels=3)
+    everything = Generator(16, 3, 6, channel_base=64, channel_max=8, noise=False)
+    shared = {k: v for k, v in few.state_dict().items() if ".affine." not in k}
+    everything.load_state_dict(shared, strict=False)
+    styles = few.styles(torch.randn(2, 6))
+    parts = styles.split(few.layout.sizes, dim=1)
+    whole = [
+        torch.cat((part, torch.ones(2, size - part.shape[1])), dim=1)
+        for part, size in zip(parts, everything.layout.sizes, strict=True)
+    ]
+
+    torch.testing.assert_close(few.synthesis(styles), everything.synthesis(torch.cat(whole, dim=1)))
+
+
+def test_few_styled_channels_leave_torgb_without_coordinates() -> None:
+    layout = Generator(16, 3, 6, 64, 8, noise=False, styled_channels=3).layout
+
+    assert layout.sizes == [3, 3, 3, 3, 3, 0, 0, 0]
+    assert layout.searched() == layout.searched(torgb=True) == list(range(15))
+    assert layout.name(14) == "16px conv1 #2"
+
+
+def test_synthesis_from_a_stored_state_is_the_same_with_few_styled_channels() -> None:
+    few = Generator(16, 3, 6, 64, 8, noise=False, styled_channels=3).double()
+    styles = few.styles(latents())
+
+    for state in few.states(styles):
+        torch.testing.assert_close(few.synthesis(styles, start=state), few.synthesis(styles))

@@ -17,9 +17,10 @@ from stylex.gan.residual import Discriminator
 from stylex.model import StylEx, build_discriminator
 from stylex.search import questions, selection, study
 from stylex.search.counterfactuals import move
+from stylex.search.crew import Crew, Member, Place
 from stylex.search.edits import Edits
 from stylex.search.engine import Engine
-from stylex.search.explanation import explain
+from stylex.search.explanation import explain, explain_together
 from stylex.search.joint import select_in_rounds
 from stylex.search.results import Attribute, Explanation, Settings
 from stylex.search.scores import Logit, Rise, Score
@@ -1196,3 +1197,20 @@ def test_the_model_is_left_as_it_was(
     for name, value in tiny_model.state_dict().items():
         assert torch.equal(value, weights[name]), name
     assert not any(parameter.requires_grad for parameter in tiny_model.parameters())
+
+
+# Sanity checks
+
+
+def test_another_classifier_may_say_which_images_are_the_source(
+    tiny_model: StylEx, study_images: Images, tmp_path: Path
+) -> None:
+    crew = Crew(Place())
+    crew.member = Member(tiny_model, study_images, {"batch_size": None})
+    crew.member.called = torch.arange(len(study_images)) % 3
+    settings = Settings.of({"num_attributes": 1, **{k: v for k, v in FEW.items() if k != "k"}})
+
+    found, _ = explain_together(crew, "square", "circle", None, settings, tmp_path, {}, None)
+
+    assert set(found.rows) <= set(range(0, len(study_images), 3))
+    assert len(found.rows) == 8
