@@ -104,6 +104,7 @@ def searched(
         seed=seed,
         rankers=list(rankers),
         num_random=0,
+        num_shown=1,
         num_swept=0,
         output_dir=folder,
     )

@@ -17,7 +17,7 @@ FEW = "data.num_images={train: 12, validation: 8, test: 60}"
 SEARCH = [
     *("device=cpu", "cpu_threads=1", "search.num_images=16", "search.num_attributes=3"),
     *("search.num_shown=1", "search.num_swept=0", "search.num_random=0", "search.least_rise=-1.0"),
-    *("search.unstable_share=1.0", "report.format=[]", "report.sweep=false"),
+    *("report.format=[]", "report.sweep=false"),
 ]
 
 
@@ -40,7 +40,7 @@ def write_model(folder: Path, family: str = "faces", seed: int = 1) -> Path:
     standardise(classifier.network.head, classifier(images), 2.0)
     standardise(model.encoder.out, model.encoder(images), 1.0)
     blind_to_copying(classifier, images, model.reconstruct(images))
-    standardise(classifier.network.head, classifier(images), 2.0)
+    standardise(classifier.network.head, classifier(images), 0.5)
     model.save(folder, config)
     return folder
 

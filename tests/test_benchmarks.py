@@ -7,17 +7,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from doors import compose
+from drawings import FEW, write_model
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # the benchmarks are not installed
 
-from benchmarks import gpu, measurement, ops, page, search, training  # noqa: E402
+from benchmarks import arena, gpu, measurement, ops, page, search, training  # noqa: E402
 from benchmarks.gpu import Part, aims, results, run, run_all  # noqa: E402
+from stylex.artifacts import write_tensors  # noqa: E402
+from stylex.data.drawn import DrawnSet  # noqa: E402
+from stylex.door import image_set  # noqa: E402
+from stylex.evaluation.readers import Course, train_reader  # noqa: E402
+from stylex.imaging import to_uint8  # noqa: E402
+from stylex.model import StylEx  # noqa: E402
+from stylex.progress import quiet  # noqa: E402
+from stylex.types import Images  # noqa: E402
 
 FACTS = {"device", "date", "torch", "cuda", "threads", "benchmark", "notes", "rows", "seconds"}
 
@@ -134,6 +146,82 @@ def test_the_search_benchmark_gives_its_ratios_and_how_far_screened_and_exhausti
     (row,) = found["questions"]
     assert row["searches"] == 10
     assert "a sample, extrapolated" in capsys.readouterr().out
+
+
+def untrained(folder: Path, family: str, seed: int) -> Path:
+    """A model of drawings with a reader that saw one batch."""
+    data = image_set(compose("train", [f"data={family}", FEW]).data, "train")
+    assert isinstance(data, DrawnSet)
+    course = Course(1, 8, 0.01, width=2, noise=0.1, brightness=0.03, num_scored=20, seed=0)
+    train_reader(data, course, quiet).save(folder / "reader.safetensors")
+    return write_model(folder, family, seed)
+
+
+def invent(
+    model: StylEx,
+    images: Images,
+    *,
+    target: str,
+    k: int,
+    seed: int,
+    rankers: list[str],
+    **asked: Any,
+) -> None:
+    """Leaves edits as a search does, of pixels drawn at random."""
+    random = torch.Generator().manual_seed(seed)
+    some = to_uint8(images[:6])
+    tensors = {"positions": torch.arange(6), "images": some, "reconstructions": some}
+    facts = {"source": "", "target": target, "strength": "1"}
+    facts |= {"class_names": json.dumps(model.class_names), "names": json.dumps(["an edit"] * k)}
+    for method in ("stylex", *rankers):
+        drawn = torch.randint(256, (k, *some.shape), generator=random, dtype=torch.uint8)
+        path = asked["output_dir"] / "edits" / f"{method}.safetensors"
+        write_tensors(path, {**tensors, "edited": drawn, "together": drawn}, facts)
+
+
+FEWER = {"num_images": 16, "picks_per_round": 8, "audit_images": 2}
+
+
+@pytest.mark.parametrize(
+    "explain",
+    [
+        pytest.param(invent, id="invented"),
+        pytest.param(partial(arena.explain, **FEWER), id="searched", marks=pytest.mark.slow),
+    ],
+)
+def test_the_arena_s_benchmark_scores_every_method_on_settings_fixed_in_the_config(
+    explain: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fixed = yaml.safe_load((ROOT / arena.SCORES).read_text())
+    assert fixed["num_directions"] == 8
+    (tmp_path / "scores.yaml").write_text(yaml.safe_dump({**fixed, "num_drawings": 8}))
+    models = {name: untrained(tmp_path / name, "faces", i) for i, name in enumerate(arena.MODELS)}
+    for name, value in {
+        "MODELS": models,
+        "SHORTCUT": untrained(tmp_path / "shortcut", "faces-shortcut", 4),
+        "SCORES": tmp_path / "scores.yaml",
+        "IMAGES_PER_SEED": 30,
+        "NUM_MAPS": 2,
+        "explain": explain,
+    }.items():
+        monkeypatch.setattr(arena, name, value)
+    monkeypatch.setattr("stylex.search.rankers.GANALYZE_STEPS", 2)
+
+    assert arena.main(["--seeds", "2", "--json", str(tmp_path / "arena.json")]) == 1  # no aim met
+
+    found = read(tmp_path / "arena.json")
+    names = ("recovery_at_8", "purity", "distractor_rate", "rank_agreement")
+    assert set(found["methods"]) == {*models, "wu", "ganalyze", "svd", "random"}
+    for row in found["methods"].values():
+        assert row["num_seeds"] == 2
+        assert all(row[name] is None or isinstance(row[name], int | float) for name in names)
+        assert row["recovery_at_8"] is not None
+    assert len(found["shortcut"]["ranks"]) == 2
+    assert {f"reliance_{name}" for name in ("Alder", "Birch")} <= set(found)
+    assert "Methods side by side" in capsys.readouterr().out
 
 
 def test_seconds_per_kimg_count_each_penalty_once_per_interval_and_its_own_batch_per_image() -> (
