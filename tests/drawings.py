@@ -15,17 +15,18 @@ from stylex.types import Images
 WIDTH = "{channel_base: 128, channel_max: 8"
 FEW = "data.num_images={train: 12, validation: 8, test: 60}"
 SEARCH = [
-    *("device=cpu", "cpu_threads=1", "search.num_images=16", "search.num_attributes=3"),
+    *("device=cpu", "cpu_threads=1", "search.num_images=24", "search.num_attributes=3"),
     *("search.num_shown=1", "search.num_swept=0", "search.num_random=0", "search.least_rise=-1.0"),
     *("report.format=[]", "report.sweep=false"),
 ]
 
 
-def write_model(folder: Path, family: str = "faces", seed: int = 1) -> Path:
+def write_model(folder: Path, family: str = "faces", seed: int = 3) -> Path:
     """Writes an untrained model whose decisions on the test images and their copies vary."""
     given = [
         *(f"data={family}", FEW, "classifier=small_cnn", "classifier.arguments.width=4"),
-        *("model.latent_dim=4", "model.mapping_layers=2", f"model.encoder={WIDTH}}}"),
+        *("model.appended=uniform", "model.latent_dim=4", "model.mapping_layers=2"),
+        f"model.encoder={WIDTH}}}",
         f"model.generator={WIDTH}, noise: false}}",
         f"model.discriminator={WIDTH}, minibatch_group: 2}}",
     ]
