@@ -9,7 +9,7 @@ ICF others. CF holds counterfactuals, SM maps of the change, Info a text. ACE's 
 Sources: the scripts of Jeanneret et al. 2022 (arXiv:2203.15636) and 2023 (arXiv:2303.09962).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -93,19 +93,24 @@ def write_layout(
         write_png(folder / "Original" / ORIGINALS[correct] / f"{name}.png", edits.images[i])
         write_png(place / "CF" / f"{name}.png", changed[i])
         write_png(place / "SM" / f"{name}.png", _change(difference))
-        facts = {
-            "label": int(labels[i]),
-            "pred": said,
-            "target": target,
-            "cf pred": said_then,
-            "l_inf": float(difference.max()) / 255,
-            "l_1": float(difference.float().mean()) / 255,
-            "position": position,
-            "probabilities": " ".join(f"{p:.6f}" for p in before[i].tolist()),
-            "cf probabilities": " ".join(f"{p:.6f}" for p in after[i].tolist()),
-        }
-        with replacing(place / "Info" / f"{name}.txt") as temporary:
-            temporary.write_text("\n".join(f"{key}: {fact}" for key, fact in facts.items()))
+        facts = {"label": int(labels[i]), "pred": said, "target": target, "cf pred": said_then}
+        facts["position"] = position
+        shares = {"probabilities": before[i], "cf probabilities": after[i]}
+        _write_info(place / "Info" / f"{name}.txt", facts, difference, shares)
+
+
+def _write_info(
+    path: Path, facts: Mapping[str, int], difference: Tensor, shares: Mapping[str, Tensor]
+) -> None:
+    """Writes the scripts' lines, `name: value`, and after them the probabilities."""
+    told = {
+        **facts,
+        "l_inf": float(difference.max()) / 255,
+        "l_1": float(difference.float().mean()) / 255,
+        **{name: " ".join(f"{p:.6f}" for p in row.tolist()) for name, row in shares.items()},
+    }
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(f"{name}: {value}" for name, value in told.items()))
 
 
 def _change(difference: Tensor) -> Picture:
