@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from stylex.types import Images, Logits
 
 
-def _block(in_channels: int, out_channels: int) -> nn.Sequential:
+def convolution_block(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Two 3×3 convolutions, each with batch normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -25,9 +26,9 @@ class SmallCNN(nn.Module):
 
     def __init__(self, channels: int, num_classes: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.stage1 = _block(channels, width)
-        self.stage2 = _block(width, 2 * width)
-        self.stage3 = _block(2 * width, 4 * width)
+        self.stage1 = convolution_block(channels, width)
+        self.stage2 = convolution_block(width, 2 * width)
+        self.stage3 = convolution_block(2 * width, 4 * width)
         self.shrink = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(4 * width, num_classes)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stylex.artifacts import read_tensors, write_tensors
+from stylex.classifier.backbones import convolution_block
 from stylex.data.drawn import DrawnSet, Factor, Values
 from stylex.errors import InputError
 from stylex.evaluation.legibility import Legibility, legibility, read_legibility
@@ -69,15 +70,7 @@ class ReadingNetwork(nn.Module):
 
 
 def _stage(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-    )
+    return nn.Sequential(*convolution_block(in_channels, out_channels), nn.MaxPool2d(2))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ estimates: over all images and over the valid ones.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,9 +54,9 @@ class CounterfactualMetric(Metric):
         super().__init__(**settings)
         self.add_state("valid", default=[], dist_reduce_fx="cat")
 
+    @abstractmethod
     def estimate(self, rows: Bool[Tensor, " n"]) -> Estimate:
         """Estimates the figure over some of the counterfactuals seen so far."""
-        raise NotImplementedError
 
     def compute(self) -> dict[str, Tensor]:
         """Gives the figures over all images and over the valid ones."""
