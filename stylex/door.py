@@ -194,7 +194,7 @@ def _check_option(group: str, value: Any) -> str:  # noqa: ANN401  whatever was 
 
 
 def _check_kind(name: str, default: Any, given: Any) -> None:  # noqa: ANN401  any values
-    """A number stays a number, and a switch a switch."""
+    """A number stays a number, a switch a switch, and settings with names settings with names."""
     if isinstance(default, bool):
         if not isinstance(given, bool):
             raise InputError(f"{name} must be true or false, got '{given}'")
@@ -202,6 +202,10 @@ def _check_kind(name: str, default: Any, given: Any) -> None:  # noqa: ANN401  a
         isinstance(given, bool) or not isinstance(given, int | float)
     ):
         raise InputError(f"{name} must be a number, got '{given}'")
+    elif isinstance(default, DictConfig) and not isinstance(given, DictConfig):
+        raise InputError(
+            f"{name} must be settings, got '{given}'; give some of {', '.join(map(str, default))}"
+        )
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:  # noqa: ANN401  any node

@@ -91,6 +91,7 @@ def test_an_unknown_option_is_named_with_all_known_ones(typed: str, nearest: str
         ("training.num_steps=many", "a number"),
         ("training.weights.r1_gamma=high", "a number"),
         ("training.noise_path=2", "true or false"),
+        ("training.learning_rate_decay=slow", "settings"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(typed: str, kind: str) -> None:

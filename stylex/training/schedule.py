@@ -47,7 +47,7 @@ class Schedule:
     def learning_rate_factor(self, step: int) -> float:
         """Factor on all learning rates: 1, then falling in a straight line, then constant."""
         decay = self.at(step)["learning_rate_decay"]
-        if decay["from_step"] is None or step <= decay["from_step"]:
+        if step <= decay["from_step"]:
             return 1.0
         done = (step - decay["from_step"]) / (decay["to_step"] - decay["from_step"])
         return 1.0 + min(1.0, done) * (decay["to_factor"] - 1.0)
