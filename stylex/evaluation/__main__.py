@@ -149,7 +149,13 @@ def foreign(config: dict[str, Any], _raw: DictConfig) -> None:
                 f"task=foreign needs {key}, got none; give layout=FOLDER results=NAME "
                 "checkpoint=MODEL target=CLASS"
             )
+    if config["distance"] not in (None, "lpips"):
+        raise InputError(
+            f"task=foreign has edits and no copies, so distance must be null or lpips, got "
+            f"'{config['distance']}'"
+        )
     from stylex.evaluation.layout import read_layout
+    from stylex.evaluation.perceptual import Lpips
     from stylex.evaluation.sections import counterfactuals, oracle_of, print_sections
     from stylex.evaluation.tables import write_sections
     from stylex.gan.compute import choose_device
@@ -160,7 +166,8 @@ def foreign(config: dict[str, Any], _raw: DictConfig) -> None:
     folder, name = Path(config["layout"]), str(config["results"])
     found = read_layout(folder, name, model.class_names, config["target"])
     oracle = oracle_of(model, checkpoint, config)
-    section = counterfactuals(model, {name: found.edits}, config, oracle, None)
+    lpips = None if config["distance"] is None else Lpips()
+    section = counterfactuals(model, {name: found.edits}, config, oracle, lpips)
     path = folder / "Results" / name / "evaluation.json"
     write_sections(path, [section], {"checkpoint": str(checkpoint)})
     print_sections([section])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from doors import code_of, compose, run
 from drawings import FEW, SEARCH, write_model
 from omegaconf import OmegaConf
@@ -232,6 +233,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
         (["one", "task=bias"], "compares with a retrained classifier, got none; give after=RUN"),
         (["task=reader", "output=x"], "got data=none and output=x"),
         (["task=reader", "data=faces"], "got data=given and output=None"),
+        ([*FOREIGN, "distance=classifier"], "distance must be null or lpips, got 'classifier'"),
         *(
             ([each for each in FOREIGN if each.partition("=")[0] != key], f"needs {key}, got none")
             for key in ("layout", "results", "checkpoint", "target")
@@ -285,6 +287,15 @@ def test_a_layout_is_not_written_twice(home: Path, scored: Path) -> None:
 def test_the_classes_of_foreign_results_are_the_models(model: Path) -> None:
     typed = [*FOREIGN[:3], f"checkpoint={model}", "target=Oak"]
     refused("target must be one of Alder, Birch, got 'Oak'", *typed)
+
+
+def test_foreign_results_are_measured_by_lpips_where_its_weights_are(
+    home: Path, scored: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(home / "no weights"))
+    given = [f"layout={home / 'layout'}", "results=scored", f"checkpoint={model}", "target=Alder"]
+    assert scored.is_dir()  # it wrote the layout
+    refused("lpips needs torchvision's AlexNet weights", "task=foreign", *given, "distance=lpips")
 
 
 def test_a_reader_reads_drawings_only() -> None:
