@@ -1,8 +1,8 @@
 """Whether an explanation depends on what it should: on the classifier, not on the draw of images.
 
 A search of a classifier with re-initialised layers, or trained on permuted labels, must find other
-attributes; a search with another seed should find the same. Each lies in a sub-folder of the search
-it is compared with: `sanity/*`, `seeds/*`.
+attributes; a search with another seed, or of a model trained with another, should find the same.
+Each lies in a sub-folder of the search it is compared with: `sanity/*`, `seeds/*`, `trained/*`.
 Source of the test of maps: Adebayo et al. 2018 (arXiv:1810.03292).
 """
 
@@ -15,6 +15,8 @@ import torch
 from stylex.errors import InputError
 from stylex.estimates import Estimate, share
 from stylex.evaluation.attributes import ATTRIBUTES_FILE, read_stated
+from stylex.evaluation.retraining import FOLDER as TRAINED
+from stylex.evaluation.retraining import retraining_table
 from stylex.evaluation.tables import Column, Row, Section, Table
 
 Edit = tuple[int, str]  # coordinate and direction
@@ -69,7 +71,7 @@ def others(folder: Path, kind: str, reference: Found) -> list[Found]:
 
     Args:
         folder: Of the search that they are compared with.
-        kind: Name of the sub-folder: sanity, seeds.
+        kind: Name of the sub-folder: sanity, seeds, trained.
         reference: What that search found.
 
     Raises:
@@ -88,7 +90,7 @@ def others(folder: Path, kind: str, reference: Found) -> list[Found]:
 
 
 def sanity_section(folder: Path, num_coordinates: int) -> Section | None:
-    """Overlaps with randomised classifiers and with other seeds, and whether the test is passed.
+    """Overlaps with randomised classifiers, other seeds, other trainings; whether it is passed.
 
     Args:
         folder: Of the search.
@@ -103,6 +105,10 @@ def sanity_section(folder: Path, num_coordinates: int) -> Section | None:
     tables = []
     if repeated:
         tables.append(_stability(reference, repeated))
+    trained = [each.name for each in others(folder, TRAINED, reference)]
+    retrained = retraining_table(folder, trained)
+    if retrained is not None:
+        tables.append(retrained)
     if randomised:
         tables.append(_randomisation(reference, randomised, repeated, num_coordinates))
     if not tables:
