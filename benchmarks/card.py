@@ -219,7 +219,8 @@ def label_leak(study: Study) -> Estimate:
         certain = torch.zeros(len(latents), num_classes)
         certain[:, target] = 1
         swapped = model.with_probabilities(latents, certain)
-        after = torch.cat([model.classifier(model.generator(part)) for part in swapped.split(256)])
+        parts = [model.generator.styles(part) for part in swapped.split(256)]
+        after = torch.cat([model.classifier(model.render(styles)) for styles in parts])
         changed.append(decision_changed(scored.base_logits[rows], after))
     return share(torch.cat(changed))
 

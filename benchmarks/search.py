@@ -150,7 +150,7 @@ def rates(model: StylEx, found: Statistics, seconds: float) -> dict[str, float]:
     def plain(size: int, times: int) -> Callable[[], int]:
         def run() -> int:
             for _ in range(times):
-                model.classifier(model.generator.synthesis(styles[:size])).cpu()
+                model.classifier(model.render(styles[:size])).cpu()
             return size * times
 
         return run

@@ -16,7 +16,7 @@ from stylex.classifier.files import CLASSIFIER_FILE, CONFIG_FILE
 from stylex.classifier.frozen import FrozenClassifier, build_classifier
 from stylex.classifier.mobilenet import mobilenet_table
 from stylex.errors import InputError
-from stylex.gan.generator import Generator
+from stylex.gan.generator import Generator, SynthesisState
 from stylex.gan.mapping import Mapping
 from stylex.gan.residual import Discriminator, Encoder
 from stylex.gan.tensorflow import (
@@ -26,7 +26,7 @@ from stylex.gan.tensorflow import (
     mapping_table,
     released_spec,
 )
-from stylex.types import Images, Latents, Logits, Probabilities
+from stylex.types import Images, Latents, Logits, Probabilities, Styles
 from stylex.variables import convert_variables, read_variables
 
 MODEL_FILE = "model.safetensors"
@@ -90,9 +90,17 @@ class StylEx(nn.Module):
         """The same latents with another appended part."""
         return torch.cat((latents[:, : -probabilities.shape[1]], probabilities), dim=1)
 
+    def render(self, styles: Styles, start: SynthesisState | None = None) -> Images:
+        """Images of styles with the stored noise, clamped to [-1, 1]: the range that a file holds.
+
+        Whatever is explained goes through here, so that a decision is that on the image which
+        people see; the generator alone goes beyond the range. `start` is that of its `synthesis`.
+        """
+        return self.generator.synthesis(styles, start=start).clamp(-1, 1)
+
     def reconstruct(self, images: Images) -> Images:
-        """G(w) of images, with the stored noise."""
-        return self.generator(self.encode(images))
+        """The rendered G(w) of images."""
+        return self.render(self.generator.styles(self.encode(images)))
 
     def forward(self, images: Images) -> Logits:
         """The classifier's logits of the reconstructions."""

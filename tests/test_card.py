@@ -28,7 +28,7 @@ def test_the_label_leak_is_the_share_of_decisions_that_the_appended_part_alone_c
                 continue
             swapped = latents.clone()
             swapped[-3:] = torch.eye(3)[target]
-            after = model.classifier(model.generator(swapped[None]))[0]
+            after = model.classifier(model.render(model.generator.styles(swapped[None])))[0]
             changed.append(int(after.argmax()) != int(logits.argmax()))
     found = label_leak(study)
     assert found.num_images == len(changed) == 12
@@ -56,7 +56,7 @@ def test_sufficiency_moves_the_scored_images_to_the_extremes_of_those_selected_o
             moved = styles.clone()
             for coordinate, direction in chosen:
                 moved[coordinate] = study.selecting.extremes[direction, coordinate]
-            logits = study.model.classifier(study.model.generator.synthesis(moved[None]))
+            logits = study.model.classifier(study.model.render(moved[None]))
             flips.append(int(logits.argmax()) == target)
         shares[source, target] = sum(flips) / len(flips)
     found = sufficiencies(study, picks, nearest)

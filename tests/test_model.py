@@ -70,10 +70,25 @@ def test_the_appended_part_can_be_replaced_and_the_latents_stay_as_they_were(
     assert torch.equal(latents, before)
 
 
-def test_a_reconstruction_is_the_generators_image_of_the_latent_and_forward_its_logits(
+def test_rendered_images_are_the_generators_cut_off_at_the_ends_of_a_files_range(
     tiny_model: StylEx, tiny_images: Images
 ) -> None:
-    expected = tiny_model.generator(tiny_model.encode(tiny_images))
+    styles = tiny_model.generator.styles(tiny_model.encode(tiny_images))
+    whole = tiny_model.generator.synthesis(styles)
+    assert whole.min() < -1 < 1 < whole.max()
+
+    expected = whole.clamp(-1, 1)
+    assert torch.equal(tiny_model.render(styles), expected)
+    for state in tiny_model.generator.states(styles):
+        torch.testing.assert_close(tiny_model.render(styles, state), expected)
+
+
+def test_a_reconstruction_is_the_rendered_image_of_the_latent_and_forward_its_logits(
+    tiny_model: StylEx, tiny_images: Images
+) -> None:
+    whole = tiny_model.generator(tiny_model.encode(tiny_images))
+    expected = whole.clamp(-1, 1)
+    assert not torch.allclose(whole, expected)
 
     torch.testing.assert_close(tiny_model.reconstruct(tiny_images), expected)
     torch.testing.assert_close(tiny_model(tiny_images), tiny_model.classifier(expected))

@@ -227,9 +227,9 @@ def _changed(
 ) -> Pixels:
     """Images with an attribute turned over."""
     moved = turned_over(styles, attribute, extremes, making.strength)
-    changed = model.generator.synthesis(moved)
+    changed = model.render(moved)
     if making.base == "original":
-        changed = images + changed - model.generator.synthesis(styles)
+        changed = images + changed - model.render(styles)
     return to_uint8(changed).cpu()
 
 

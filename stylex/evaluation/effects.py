@@ -70,10 +70,10 @@ def rendered_edits(
     changed: list[list[Pixels]] = [[] for _ in attributes]
     for part in progress(list(images.split(_BATCH)), "edits"):
         styles = model.generator.styles(model.encode(part.to(device)))
-        plain.append(to_uint8(model.generator.synthesis(styles)).cpu())
+        plain.append(to_uint8(model.render(styles)).cpu())
         for pixels, attribute in zip(changed, attributes, strict=True):
             moved = moved_towards(styles, attribute, extremes, strength)
-            pixels.append(to_uint8(model.generator.synthesis(moved)).cpu())
+            pixels.append(to_uint8(model.render(moved)).cpu())
     unedited = torch.cat(plain)
     return tuple(
         Edited(attribute.name, unedited, torch.cat(pixels))

@@ -72,7 +72,7 @@ def edited_logits(
     """The classifier's logits when the picks are moved together, on the CPU."""
     device = model.generator.const.device
     parts = [
-        model.classifier(model.generator.synthesis(part.to(device))).cpu()
+        model.classifier(model.render(part.to(device))).cpu()
         for part in move(styles, picks, extremes, strength).split(batch_size)
     ]
     return torch.cat(parts)
@@ -143,7 +143,7 @@ def render(
     """Renders an edit on all given images."""
     device = model.generator.const.device
     both = torch.cat((styles, move(styles, picks, extremes, strength))).to(device)
-    images = model.generator.synthesis(both).clamp(-1, 1)
+    images = model.render(both)
     probabilities = model.classifier.probabilities(images)[:, target]
     unchanged, changed = images.cpu().chunk(2)
     return Counterfactuals(

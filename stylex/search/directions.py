@@ -135,9 +135,12 @@ def ganalyze_direction(
     """
     device, num_classes = model.generator.const.device, len(model.class_names)
     latents = latents.to(device)
+
+    def scored(latents: Latents) -> Float[Tensor, " b"]:
+        return model.classifier(model.render(model.generator.styles(latents)))[:, target]
+
     with torch.no_grad():
-        parts = [model.classifier(model.generator(part)) for part in latents.split(batch_size)]
-        scores = torch.cat(parts)[:, target]
+        scores = torch.cat([scored(part) for part in latents.split(batch_size)])
     spread = scores.std()
     theta = torch.zeros(latents.shape[1] - num_classes, device=device, requires_grad=True)
     optimiser = torch.optim.Adam([theta], learning_rate)
@@ -146,8 +149,7 @@ def ganalyze_direction(
         rows = torch.randint(len(latents), (batch_size,), generator=generator).to(device)
         alpha = (torch.rand(batch_size, generator=generator) - 0.5).to(device)
         shift = functional.pad(alpha[:, None] * theta, (0, num_classes))
-        moved = model.classifier(model.generator(latents[rows] + shift))[:, target]
-        loss = ((moved - scores[rows]) / spread - alpha).square().mean()
+        loss = ((scored(latents[rows] + shift) - scores[rows]) / spread - alpha).square().mean()
         (theta.grad,) = torch.autograd.grad(loss, theta)
         optimiser.step()
     found = theta.detach().cpu()

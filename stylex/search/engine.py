@@ -287,7 +287,7 @@ class Engine:
     ) -> Tensor:
         start = None if features is None else SynthesisState(layer, features, image)
         with torch.autocast(self.device.type, self.autocast, self.autocast is not None):
-            images = self.model.generator.synthesis(styles, start=start)
+            images = self.model.render(styles, start)
             if self.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
             return self.model.classifier(images).to(styles.dtype)

@@ -356,7 +356,7 @@ def _null(
     device = model.generator.const.device
     parts = []
     for styles in edited.flatten(0, 1).split(batch_size):
-        images = model.generator.synthesis(styles.to(device))
+        images = model.render(styles.to(device))
         parts.append(torch.stack([classifier(images).cpu() for classifier in classifiers]))
     logits = torch.cat(parts, dim=1).unflatten(1, edited.shape[:2])  # [r edits n k]
     base, moved = logits[:, :1], logits[:, 1:]

@@ -163,9 +163,9 @@ class Exploration:
     def _drawn(self, styles: Styles) -> View:
         device, autocast = self.model.generator.const.device, self._autocast
         with torch.autocast(device.type, autocast, autocast is not None):
-            image = self.model.generator.synthesis(styles.to(device))
+            image = self.model.render(styles.to(device))
             logits = self.model.classifier(image)
-        return _view(image.float().clamp(-1, 1), logits[0])
+        return _view(image.float(), logits[0])
 
 
 def _view(image: Images, logits: Float[Tensor, " k"]) -> View:

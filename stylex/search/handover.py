@@ -80,5 +80,5 @@ def write_edits(
 def _pixels(model: StylEx, styles: Styles) -> Pixels:
     """The images of styles as a file keeps them, on the CPU."""
     device = model.generator.const.device
-    parts = [model.generator.synthesis(part.to(device)) for part in styles.split(BATCH)]
+    parts = [model.render(part.to(device)) for part in styles.split(BATCH)]
     return torch.cat([to_uint8(part).cpu() for part in parts])

@@ -68,7 +68,7 @@ def judged(crew: Crew, styles: Styles) -> list[tuple[Logits, Logits]]:
         rows = blocks[j]
         with torch.autocast(device.type, autocast, autocast is not None):
             originals = panel.images[rows].to(device)
-            rebuilt = panel.model.generator.synthesis(styles[rows].to(device))
+            rebuilt = panel.model.render(styles[rows].to(device))
             for c, classifier in enumerate(panel.classifiers):
                 found[0, c, rows] = classifier(originals).float().cpu()
                 found[1, c, rows] = classifier(rebuilt).float().cpu()

@@ -126,7 +126,7 @@ def _seen(model: StylEx, images: Images, autocast: torch.dtype | None) -> tuple[
     with torch.autocast(device, autocast, autocast is not None):
         latents = model.encode(images)
         styles = model.generator.styles(latents)
-        base = model.classifier(model.generator.synthesis(styles))
+        base = model.classifier(model.render(styles))
         found = (latents, styles, model.classifier(images), base)
     return tuple(part.float().cpu() for part in found)
 

@@ -134,7 +134,7 @@ def _drawn(
     device, leading = model.generator.const.device, styles.shape[:-1]
     pixels, probabilities = [], []
     for part in styles.flatten(0, -2).split(BATCH):
-        images = model.generator.synthesis(part.to(device)).clamp(-1, 1)
+        images = model.render(part.to(device))
         probabilities.append(model.classifier.probabilities(images).cpu())
         small = images if most_px is None else resize(images, min(most_px, images.shape[-1]))
         pixels.append(to_uint8(small).cpu())

@@ -108,7 +108,7 @@ def test_the_set_holds_every_image_with_its_attribute_turned_over_and_its_label_
         own, smallest, largest = float(styles[i, 3]), float(extremes[0, 3]), float(extremes[1, 3])
         edited = styles[i : i + 1].clone()
         edited[0, 3] = smallest if own - smallest > largest - own else largest
-        rendered = to_uint8(tiny_model.generator.synthesis(edited))[0].int()
+        rendered = to_uint8(tiny_model.render(edited))[0].int()
         file = tmp_path / "set" / CLASSES[LABELS[i]] / f"{i}-a1.png"
         assert (read_image(file, 16, 1).int() - rendered).abs().max() <= 1  # batches may round
 
@@ -154,8 +154,8 @@ def test_on_the_original_what_the_model_cannot_draw_is_kept(
     tiny_model: StylEx, data: Held, styles: Styles, extremes: Tensor, tmp_path: Path
 ) -> None:
     write(tiny_model, data, extremes, tmp_path / "set", Making(base="original"))
-    synthesis = tiny_model.generator.synthesis
-    change = synthesis(turned_over(styles, FIRST, extremes, 1.0)) - synthesis(styles)
+    render = tiny_model.render
+    change = render(turned_over(styles, FIRST, extremes, 1.0)) - render(styles)
     wanted = to_uint8(data.held + change)
     for i in range(12):
         file = tmp_path / "set" / CLASSES[LABELS[i]] / f"{i}-a1.png"

@@ -234,7 +234,7 @@ def test_rendered_edits_move_to_the_searchs_extreme(
     for edit, column, goal in zip(found, (3, 7), (extremes[1, 3], extremes[0, 7]), strict=True):
         moved = styles.clone()
         moved[:, column] = goal
-        wanted = to_uint8(tiny_model.generator.synthesis(moved)).int()
+        wanted = to_uint8(tiny_model.render(moved)).int()
         assert (edit.changed.int() - wanted).abs().max() <= 1
         assert torch.equal(edit.plain, found[0].plain)
 

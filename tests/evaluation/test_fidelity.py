@@ -134,10 +134,12 @@ def test_copies_are_judged_on_saved_pixels(tiny_model: StylEx, tiny_images: Imag
 
 def test_composition_copies_the_copy_as_saved(tiny_model: StylEx, tiny_images: Images) -> None:
     found = saved(tiny_model, tiny_images)
-    originals = copies = to_uint8(tiny_images)
-    for _ in range(10):
-        copies = to_uint8(tiny_model.reconstruct(from_uint8(copies)))
-    expected = (originals.double() - copies.double()).abs().mean(dim=(1, 2, 3)) / 255
+    originals, ends = to_uint8(tiny_images), []
+    for copies in originals.split(5):  # in the same batches: ten copies enlarge the last bits
+        for _ in range(10):
+            copies = to_uint8(tiny_model.reconstruct(from_uint8(copies)))
+        ends.append(copies)
+    expected = (originals.double() - torch.cat(ends).double()).abs().mean(dim=(1, 2, 3)) / 255
     torch.testing.assert_close(found.l1_after_many.double(), expected, atol=1e-3, rtol=0)
     assert (found.l1_after_many - found.l1).abs().max() > 0.01
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stylex.gan.generator import SynthesisState
 from stylex.model import StylEx
 from stylex.search.statistics import Statistics, collect
 from stylex.types import Images, Logits, Styles
@@ -24,13 +25,13 @@ def statistics(tiny_model: StylEx, study_images: Images) -> Statistics:
 
 
 class Painter(nn.Module):
-    """Paints an image in one grey: the sum of its styles."""
+    """Paints an image in one grey: the sum of its styles, which may be beyond [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
         self.const = nn.Parameter(torch.zeros(1))
 
-    def synthesis(self, styles: Styles) -> Images:
+    def synthesis(self, styles: Styles, start: SynthesisState | None = None) -> Images:
         """One pixel is enough."""
         return styles.sum(dim=1)[:, None, None, None]
 

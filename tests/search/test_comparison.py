@@ -212,12 +212,12 @@ def plain_effects(model: StylEx, images: Images, found: Comparison) -> list[Tens
     """Mean effect of every attribute on all logits of the model's own classifier."""
     statistics = collect(model, [images], list(range(len(images))), quantile=0.0)
     styles = statistics.styles[list(found.held)]
-    before, effects = model.classifier(model.generator.synthesis(styles)), []
+    before, effects = model.classifier(model.render(styles)), []
     for attribute in found.attributes:
         row = ("smallest", "largest").index(attribute.direction)
         moved = styles.clone()
         moved[:, attribute.coordinate] = statistics.extremes[row, attribute.coordinate]
-        change = model.classifier(model.generator.synthesis(moved)) - before
+        change = model.classifier(model.render(moved)) - before
         effects.append(change.mean(dim=0))
     return effects
 

@@ -67,7 +67,7 @@ def test_edited_logits_equal_one_image_at_a_time(
             styles[coordinate] += 1.5 * (
                 statistics.extremes[direction, coordinate] - styles[coordinate]
             )
-        expected = tiny_model.classifier(tiny_model.generator.synthesis(styles[None]))[0]
+        expected = tiny_model.classifier(tiny_model.render(styles[None]))[0]
         torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=1e-4)
 
 

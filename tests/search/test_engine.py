@@ -27,7 +27,7 @@ def study(tiny_model: StylEx, study_images: Images) -> Statistics:
         images = study_images[:40].double()
         latents = tiny_model.encode(images)
         styles = tiny_model.generator.styles(latents)
-        base = tiny_model.classifier(tiny_model.generator.synthesis(styles))
+        base = tiny_model.classifier(tiny_model.render(styles))
         extremes = torch.stack((styles.amin(dim=0), styles.amax(dim=0)))
         logits = tiny_model.classifier(images)
     return Statistics(torch.arange(40), latents, styles, logits, base, extremes)
@@ -58,7 +58,7 @@ def one_by_one(model: StylEx, found: Statistics, edits: Edits) -> Tensor:
         styles = found.styles[row].clone()
         step = found.extremes[int(edits.directions[i]), coordinate] - styles[coordinate]
         styles[coordinate] += edits.strengths[i].to(styles) * step
-        logits = model.classifier(model.generator.synthesis(styles[None]))[0]
+        logits = model.classifier(model.render(styles[None]))[0]
         changes.append(logits - found.base_logits[row])
     return torch.stack(changes)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from stylex.classifier.frozen import Adapter, FrozenClassifier
 from stylex.errors import InputError
 from stylex.estimates import mean, q_values, share
+from stylex.gan.generator import SynthesisState
 from stylex.model import StylEx
 from stylex.search.edits import Edits
 from stylex.search.engine import Engine as RealEngine
@@ -156,14 +158,14 @@ def test_an_interaction_counts_flips_by_both_and_neither_and_what_is_beyond_the_
 
 
 class Canvas(nn.Module):
-    """Paints styles as the pixels of a square image."""
+    """Paints styles, all within [-1, 1], as the pixels of a square image."""
 
     def __init__(self) -> None:
         super().__init__()
         self.const = nn.Parameter(torch.zeros(1))
         self.painted = 0
 
-    def synthesis(self, styles: Styles) -> Images:
+    def synthesis(self, styles: Styles, start: SynthesisState | None = None) -> Images:
         self.painted += len(styles)
         side = math.isqrt(styles.shape[1])
         return styles.reshape(-1, 1, side, side)
@@ -274,6 +276,28 @@ def test_p_counts_the_same_edits_on_every_class_of_every_random_classifier() -> 
     assert [e.q for e in found.evidence] == q_values([e.p for e in found.evidence])
     assert [e.significant for e in found.evidence] == [e.q <= 0.05 for e in found.evidence]
     assert min(e.p for e in found.evidence) < 0.2 < max(e.p for e in found.evidence)
+
+
+def test_random_classifiers_judge_what_people_see() -> None:
+    # Three times as far out, the extremes are black and white all the same.
+    model, statistics = study()
+    statistics = replace(statistics, extremes=3 * statistics.extremes)
+    rows = torch.arange(10, 20)
+
+    found = evidence(model, statistics, LinearEngine(statistics, WEIGHT), rows, num_random=9)
+
+    styles, weights = statistics.styles[rows], WEIGHT[2]
+    for (coordinate, direction), one in zip(PICKS, found.evidence, strict=True):
+        end, own = (-1.0, 1.0)[direction], styles[:, coordinate].mean()
+        observed = (3 * end - own) * weights[coordinate] / (styles @ weights).std()
+        randomised = [model.classifier.randomised(3 + i).network[1].weight for i in range(9)]
+        null = [
+            (end - own) * weight[k, coordinate] / (styles @ weight[k]).std()
+            for weight in randomised
+            for k in range(3)
+        ]
+        at_least = sum(bool(value >= observed - 1e-6) for value in null)
+        assert one.p == pytest.approx((1 + at_least) / 28)
 
 
 def test_what_the_classifier_listens_to_is_significant_and_what_it_ignores_is_not() -> None:
@@ -424,8 +448,7 @@ def test_the_searchs_engine_and_a_whole_model_give_evidence(
     edited = [styles.clone(), styles.clone()]
     edited[0][:, 2], edited[1][:, 7] = both[:, 2], both[:, 7]
     base, first, second, together = (
-        tiny_model.classifier(tiny_model.generator.synthesis(s))[:, 1]
-        for s in (styles, *edited, both)
+        tiny_model.classifier(tiny_model.render(s))[:, 1] for s in (styles, *edited, both)
     )
     for one, moved in zip(found.evidence, (first, second), strict=True):
         assert one.effect.value == pytest.approx(float((moved - base).mean()), abs=1e-4)

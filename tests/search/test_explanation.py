@@ -244,7 +244,7 @@ def slow_effects(
     value = moved[pick.coordinate]
     extreme = found.statistics.extremes[pick.direction, pick.coordinate]
     moved[pick.coordinate] = value + strength * (extreme - value)
-    logits = model.classifier(model.generator.synthesis(moved[None]))[0]
+    logits = model.classifier(model.render(moved[None]))[0]
     return logits - found.statistics.base_logits[row]
 
 
@@ -257,7 +257,7 @@ def slow_sufficiency(model: StylEx, found: Explanation, rows: list[int], count: 
         for attribute in found.attributes[:count]:
             extreme = 1 if attribute.direction == "largest" else 0
             styles[attribute.coordinate] = found.statistics.extremes[extreme, attribute.coordinate]
-        logits = model.classifier(model.generator.synthesis(styles[None]))
+        logits = model.classifier(model.render(styles[None]))
         flipped += int(logits.argmax()) == target
     return flipped / len(rows)
 
@@ -337,7 +337,7 @@ def test_one_vs_one_selects_on_one_half_and_measures_on_the_other(
         found.statistics.extremes,
         1,
         open_table=opened,
-        judge=lambda styles: tiny_model.classifier(tiny_model.generator.synthesis(styles)),
+        judge=lambda styles: tiny_model.classifier(tiny_model.render(styles)),
         num_attributes=3,
         picks_per_round=2,
         num_candidates=40,
@@ -712,7 +712,7 @@ def test_one_image_is_explained_by_its_own_effects(
             assert found.together is not None
             some = [picks[rank - 1] for rank in found.subset]
             moved = move(found.statistics.styles[[image]], some, found.statistics.extremes, 1.0)
-            logits = tiny_model.classifier(tiny_model.generator.synthesis(moved))
+            logits = tiny_model.classifier(tiny_model.render(moved))
             assert int(logits.argmax()) == order[1]
         shortest = None if found.subset is None else len(found.subset)
         for a, attribute in enumerate(found.attributes):

@@ -59,7 +59,7 @@ def in_rounds(
         return table_of(model, found, styles, logits, coordinates)
 
     def judge(styles: Tensor) -> Tensor:
-        return model.classifier(model.generator.synthesis(styles))
+        return model.classifier(model.render(styles))
 
     return select_in_rounds(
         kept(effects),
@@ -84,7 +84,7 @@ def logits_of(model: StylEx, found: Statistics, picks: list[Pick], strength: flo
         styles = found.styles[row].clone()
         for c, d in picks:
             styles[c] += strength * (found.extremes[d, c] - found.styles[row, c])
-        rows.append(model.classifier(model.generator.synthesis(styles[None]))[0])
+        rows.append(model.classifier(model.render(styles[None]))[0])
     return torch.stack(rows)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stylex.errors import InputError
-from stylex.gan.generator import Generator
+from stylex.gan.generator import Generator, NoiseMaps, SynthesisState
 from stylex.model import StylEx
 from stylex.progress import quiet
 from stylex.search import rankers
@@ -33,7 +33,7 @@ from stylex.search.rankers import (
 )
 from stylex.search.selection import Pick
 from stylex.search.statistics import Statistics, collect
-from stylex.types import Images, Latents, Logits
+from stylex.types import Images, Latents, Logits, Styles
 
 # Coordinates -------------------------------------------------------------------------------------
 
@@ -177,8 +177,11 @@ def test_moving_together_sums_the_edits_of_the_unedited_latent(latents: Latents)
 # SeFa --------------------------------------------------------------------------------------------
 
 
+WHITE = 64.0  # the style that is a white pixel; what a test plants is darker
+
+
 class AffineGenerator(Generator):
-    """One affine layer, and the styles as a row of pixels."""
+    """One affine layer, and the styles as a row of pixels, from black at -64 to white at 64."""
 
     def __init__(self, matrix: Tensor) -> None:
         nn.Module.__init__(self)
@@ -189,9 +192,11 @@ class AffineGenerator(Generator):
         """A·w + 1."""
         return latents @ self.matrix.t() + 1
 
-    def forward(self, latents: Latents) -> Images:
+    def synthesis(
+        self, styles: Styles, start: SynthesisState | None = None, noise: NoiseMaps | None = None
+    ) -> Images:
         """The styles as an image."""
-        return self.styles(latents)[:, None, None, :]
+        return styles[:, None, None, :] / WHITE
 
 
 def test_sefas_directions_are_the_right_singular_vectors_of_a_hand_made_matrix() -> None:
@@ -230,7 +235,7 @@ def test_sefas_matrix_stacks_every_affine_layer(tiny_model: StylEx) -> None:
 
 
 class Scorer(nn.Module):
-    """Two classes, of images that are latents: the second's logit is a·w + ½ w·B·w."""
+    """Two classes, of images that show latents: the second's logit is a·w + ½ w·B·w."""
 
     class_names = ("no", "yes")
 
@@ -240,7 +245,7 @@ class Scorer(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         """The logits."""
-        w = images[:, 0, 0] - 1
+        w = WHITE * images[:, 0, 0] - 1
         logit = w @ self.slope + ((w @ self.curvature) * w).sum(dim=1) / 2
         return torch.stack((torch.zeros_like(logit), logit), dim=1)
 
@@ -294,13 +299,24 @@ def test_ganalyze_is_aligned_with_the_slope_that_all_images_share() -> None:
     assert not found.vector[4:].any()
 
 
+def test_ganalyze_hears_nothing_of_what_is_beyond_the_range_of_an_image() -> None:
+    model = planted([30.0, -2.0, 0.0, 0.0], torch.zeros(4, 4))
+    latents = torch.randn(200, 4)
+    latents[:, 0] += 10 * WHITE
+    assert (model.generator(latents)[..., 0] > 1).all()
+
+    found = trained(model, latents)
+
+    assert found.vector.tolist() == [0.0, -1.0, 0.0, 0.0]
+
+
 def test_ganalyzes_steps_are_adams_on_the_squared_error_of_standardised_rises() -> None:
     slope, curvature = (
         torch.tensor([1.0, -2.0, 0.5, 0.0]),
         torch.diag(torch.tensor([3.0, 1, -2, 0])),
     )
     model, latents = planted(slope.tolist(), curvature), torch.randn(30, 4)
-    scores = model.classifier(model.generator(latents))[:, 1].detach()
+    scores = model.classifier(model.render(model.generator.styles(latents)))[:, 1].detach()
     deviation = stdev(scores.tolist())
 
     draws = torch.Generator().manual_seed(8)
@@ -378,11 +394,11 @@ def test_each_direction_is_ranked_once_by_its_better_way() -> None:
 
 
 class Compared:
-    """Rankings of a study of sixty images, and the means to measure them again."""
+    """Rankings of a study of seventy images, and the means to measure them again."""
 
     def __init__(self, model: StylEx, images: Images) -> None:
         self.model = model
-        self.statistics = collect(model, [images[:60]], list(range(60)), 0.0)
+        self.statistics = collect(model, [images[:70]], list(range(70)), 0.0)
         said = self.statistics.base_logits.argmax(dim=1)
         self.target = int(said.bincount().argmax())
         rows = (said != self.target).nonzero()[:, 0]
@@ -412,7 +428,7 @@ class Compared:
         return {ranking.name: ranking for ranking in found}
 
     def judged(self, styles: Tensor) -> Logits:
-        return self.model.classifier(self.model.generator.synthesis(styles))
+        return self.model.classifier(self.model.render(styles))
 
     def assert_measured(self, ranking: Ranking, edited: list[Tensor]) -> None:
         """Compares with styles of the held images after the first, the first two, ... edits."""
@@ -460,7 +476,7 @@ def test_stylespace_and_chance_rank_the_searched_coordinates_without_a_pass(
     called = (s.base_logits.argmax(dim=1) == compared.target).nonzero()[:, 0].tolist()
     assert len(called) > 30
     chosen = sorted(called, key=certainty.__getitem__)[-30:]
-    exemplars = torch.tensor([row in chosen for row in range(60)])
+    exemplars = torch.tensor([row in chosen for row in range(70)])
     expected = {
         "stylespace": stylespace_channels(s.styles, exemplars, 3, compared.coordinates),
         "random": random_picks(compared.coordinates, 3, 6),
@@ -506,11 +522,11 @@ def test_ganalyze_is_trained_without_the_held_images_and_moved_to_the_extent_of_
     compared: Compared, seed: int
 ) -> None:
     s = compared.statistics
-    order = torch.randperm(60, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(70, generator=torch.Generator().manual_seed(seed))
     compared.held = order[:40]  # the extreme is theirs
     found = compared.rankings("ganalyze", seed=seed)["ganalyze"]
 
-    free = [i for i in range(60) if i not in compared.held.tolist()]
+    free = [i for i in range(70) if i not in compared.held.tolist()]
     trained = ganalyze_direction(
         compared.model,
         s.latents[free],

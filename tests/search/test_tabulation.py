@@ -91,7 +91,7 @@ def test_moved_images_have_tables_of_their_own(
 ) -> None:
     moved = statistics.styles[ROWS].clone()
     moved[:, 0] = statistics.extremes[1, 0]
-    logits = tiny_model.classifier(tiny_model.generator.synthesis(moved))
+    logits = tiny_model.classifier(tiny_model.render(moved))
     picks = []
     for name, screening in (("whole", None), ("screened", SCREENING)):
         opened = tables(tiny_model, statistics, tmp_path / name, screening)
