@@ -71,11 +71,16 @@ def tiny_model(
     """As `load` gives a model: in eval mode, without gradients; no bias and no noise strength is 0.
 
     On `tiny_images` the encoder's outputs have standard deviation 1, and the classifier is changed
-    so that the reconstructions' decisions vary.
+    so that the reconstructions' decisions vary. The generator's images go beyond [-1, 1] in places,
+    as those of a trained one do.
     """
     torch.manual_seed(2)
     model = build_model(tiny_config["model"], tiny_classifier)
     randomise(model.generator, model.encoder)
+    with torch.no_grad():
+        for layer in model.generator.torgbs:
+            layer.weight.mul_(0.6)
+            layer.bias.mul_(0.6)
     standardise(model.encoder.out, model.encoder(tiny_images), 1.0)
     standardise(tiny_classifier.network.head, model(tiny_images), 2.0)
     return model.eval().requires_grad_(False)

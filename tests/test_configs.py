@@ -147,9 +147,9 @@ def script(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("option", options("classifier"))
 def test_every_classifier_option_gives_one_logit_per_class(option: str, script: Path) -> None:
     given = {**NEEDED, "classifier/torchscript.yaml": [f"classifier.network={script}"]}
-    num_classes = {"fashion": 10, "faces": 2}.get(option, 3)
+    num_classes = {"fashion": 10, "faces": 2, "faces-shortcut": 2}.get(option, 3)
     overrides = given.get(f"classifier/{option}.yaml", [])
-    data = "faces" if option == "faces" else "fashion"
+    data = option if option in options("data") else "fashion"
     config = plain(composed("train", f"classifier={option}", f"data={data}", *overrides))
     names = [f"class {i}" for i in range(num_classes)]
     classifier = build_classifier(config["classifier"], names)

@@ -394,11 +394,11 @@ def test_each_direction_is_ranked_once_by_its_better_way() -> None:
 
 
 class Compared:
-    """Rankings of a study of seventy images, and the means to measure them again."""
+    """Rankings of a study of sixty images, and the means to measure them again."""
 
     def __init__(self, model: StylEx, images: Images) -> None:
         self.model = model
-        self.statistics = collect(model, [images[:70]], list(range(70)), 0.0)
+        self.statistics = collect(model, [images[:60]], list(range(60)), 0.0)
         said = self.statistics.base_logits.argmax(dim=1)
         self.target = int(said.bincount().argmax())
         rows = (said != self.target).nonzero()[:, 0]
@@ -476,7 +476,7 @@ def test_stylespace_and_chance_rank_the_searched_coordinates_without_a_pass(
     called = (s.base_logits.argmax(dim=1) == compared.target).nonzero()[:, 0].tolist()
     assert len(called) > 30
     chosen = sorted(called, key=certainty.__getitem__)[-30:]
-    exemplars = torch.tensor([row in chosen for row in range(70)])
+    exemplars = torch.tensor([row in chosen for row in range(60)])
     expected = {
         "stylespace": stylespace_channels(s.styles, exemplars, 3, compared.coordinates),
         "random": random_picks(compared.coordinates, 3, 6),
@@ -522,11 +522,11 @@ def test_ganalyze_is_trained_without_the_held_images_and_moved_to_the_extent_of_
     compared: Compared, seed: int
 ) -> None:
     s = compared.statistics
-    order = torch.randperm(70, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(seed))
     compared.held = order[:40]  # the extreme is theirs
     found = compared.rankings("ganalyze", seed=seed)["ganalyze"]
 
-    free = [i for i in range(70) if i not in compared.held.tolist()]
+    free = [i for i in range(60) if i not in compared.held.tolist()]
     trained = ganalyze_direction(
         compared.model,
         s.latents[free],

@@ -16,6 +16,15 @@ PICKS = [Pick(3, 1), Pick(20, 0)]
 
 
 @pytest.fixture
+def tiny_model(tiny_model: StylEx) -> StylEx:
+    """With a generator that goes beyond [-1, 1] on every image."""
+    for layer in tiny_model.generator.torgbs:
+        layer.weight.mul_(2)
+        layer.bias.mul_(2)
+    return tiny_model
+
+
+@pytest.fixture
 def engine(tiny_model: StylEx, statistics: Statistics) -> Engine:
     study = (statistics.styles, statistics.base_logits, statistics.extremes)
     return Engine(tiny_model, *study, batch_size=8)
