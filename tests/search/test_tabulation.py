@@ -70,7 +70,7 @@ def test_predictions_are_the_gains_of_small_steps_made_large(
 ) -> None:
     opened = tables(tiny_model, statistics, tmp_path, SCREENING)
     predicted = opened.predicted(opened.journal, ROWS[:2], score)
-    small = 1e-3
+    small = 5e-4
     edits = Edits.grid(ROWS[:2], torch.tensor(opened.coordinates), small)
     effects = opened.journal.measure(edits).reshape(2, 2, len(opened.coordinates), 3)
     base = statistics.base_logits[ROWS[:2]][:, None, None]
