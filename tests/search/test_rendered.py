@@ -19,8 +19,8 @@ PICKS = [Pick(3, 1), Pick(20, 0)]
 def tiny_model(tiny_model: StylEx) -> StylEx:
     """With a generator that goes beyond [-1, 1] on every image."""
     for layer in tiny_model.generator.torgbs:
-        layer.weight.mul_(2)
-        layer.bias.mul_(2)
+        layer.get_parameter("weight").mul_(2)
+        layer.get_parameter("bias").mul_(2)
     return tiny_model
 
 
@@ -93,7 +93,7 @@ def test_where_every_pixel_is_white_nothing_has_a_slope_or_a_change(
         return engine.slopes(torch.arange(12), [lambda logits: logits[:, 0]])
 
     assert (slopes().abs().amax(dim=(1, 2)) > 0.01).all()
-    tiny_model.generator.torgbs[-1].bias += 1000
+    tiny_model.generator.torgbs[-1].get_parameter("bias").add_(1000)
     assert (tiny_model.generator.synthesis(statistics.styles) > 1).all()
     assert not slopes().any()
     assert torch.equal(*engine.logits(statistics.styles[:2]))
