@@ -40,21 +40,20 @@ class Attribute:
         return asdict(self)
 
 
-def read_stated(folder: Path, *entries: str) -> dict[str, Any]:
-    """Reads what a finished search states in attributes.json.
+def read_stated(file: Path, *entries: str) -> dict[str, Any]:
+    """Reads what a finished search states in one of its JSON files.
 
     Args:
-        folder: Of the search.
+        file: In the search's folder.
         entries: Names that it must have.
 
     Raises:
         InputError: If the folder holds no finished search, or the file lacks an entry.
     """
-    file = folder / ATTRIBUTES_FILE
     if not file.is_file():
         raise InputError(
-            f"an evaluation reads a finished search, got no {ATTRIBUTES_FILE} in '{folder}'; "
-            "run search.py with this output_dir"
+            f"an evaluation reads a finished search, got no {file.name} in '{file.parent}'; "
+            "run search.py first"
         )
     stated = read_json(file, "search again")
     missing = [name for name in entries if name not in stated]
@@ -77,7 +76,7 @@ def read_attributes(folder: Path, ranks: Sequence[int]) -> tuple[Attribute, ...]
         entry["rank"]: Attribute(
             entry["rank"], entry["coordinate"], entry["name"], entry["direction"]
         )
-        for entry in read_stated(folder, "attributes")["attributes"]
+        for entry in read_stated(folder / ATTRIBUTES_FILE, "attributes")["attributes"]
     }
     if not ranks or len(set(ranks)) != len(ranks) or not set(ranks) <= set(found):
         raise InputError(

@@ -50,12 +50,12 @@ def similarities(one: Edits, other: Edits, shift: int = 0) -> Float[Tensor, "k l
     return dots / (squares[:, None] * other_squares).sqrt().clamp_min(1e-12)
 
 
-def retraining_table(folder: Path, questions: Sequence[str]) -> Table | None:
+def retraining_table(folder: Path, names: Sequence[str]) -> Table | None:
     """How well the attributes of a search are found again by models trained with other seeds.
 
     Args:
         folder: Of the search.
-        questions: Names of the sub-folders of `trained` that hold finished searches.
+        names: Of the sub-folders of `trained` that hold finished searches.
 
     Returns:
         None if there are none.
@@ -63,11 +63,11 @@ def retraining_table(folder: Path, questions: Sequence[str]) -> Table | None:
     Raises:
         InputError: If one has no edits, or too few images in common with the search.
     """
-    if not questions:
+    if not names:
         return None
     own = read_edits(folder)["stylex"]
     rows = []
-    for name in questions:
+    for name in names:
         other = read_edits(folder / FOLDER / name)["stylex"]
         best, elsewhere = (_best(similarities(own, other, shift)) for shift in (0, 1))
         cells = (share(best >= ALIKE), mean(best), mean(elsewhere))
@@ -80,7 +80,11 @@ def retraining_table(folder: Path, questions: Sequence[str]) -> Table | None:
         (
             Column("found", "Found again", f"Attributes with a match of {ALIKE} or more."),
             Column("cosine", "Best match"),
-            Column("elsewhere", "On other images", "The same for mismatched images: the least."),
+            Column(
+                "elsewhere",
+                "On other images",
+                "The same for mismatched images: what is alike at its place in any image.",
+            ),
         ),
         tuple(rows),
     )

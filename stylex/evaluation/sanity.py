@@ -48,7 +48,12 @@ def read_found(folder: Path) -> Found:
         InputError: If the folder holds no finished search.
     """
     stated = read_stated(
-        folder, "attributes", "sufficiency", "rank_correlation", "source", "target"
+        folder / ATTRIBUTES_FILE,
+        "attributes",
+        "sufficiency",
+        "rank_correlation",
+        "source",
+        "target",
     )
     sufficiency = stated["sufficiency"]
     most = max(sufficiency, key=int)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stylex.artifacts import digest, read_json
+from stylex.artifacts import digest
 from stylex.classifier.frozen import FrozenClassifier, build_classifier
 from stylex.errors import InputError
+from stylex.evaluation.attributes import read_stated
 from stylex.model import StylEx, load, model_folder
 
 PROVENANCE_FILE = "provenance.json"
@@ -48,16 +49,7 @@ def read_subject(folder: Path, checkpoint: Path | None, device: str) -> Subject:
         InputError: If the folder holds no finished search, or model or classifier are others than
             those that made it.
     """
-    file = folder / PROVENANCE_FILE
-    if not file.is_file():
-        raise InputError(
-            f"an evaluation reads a finished search, got no {PROVENANCE_FILE} in '{folder}'; run "
-            "search.py first"
-        )
-    made_by = read_json(file, "search again")
-    missing = [key for key in _KEYS if key not in made_by]
-    if missing:
-        raise InputError(f"'{file}' must say {', '.join(missing)}, got nothing; search again")
+    made_by = read_stated(folder / PROVENANCE_FILE, *_KEYS)
     found = model_folder(checkpoint or Path(made_by["checkpoint"]))
     model = load(found)
     model.classifier = explained_classifier(model.classifier, made_by["config"])

@@ -108,7 +108,10 @@ class DiscriminatorFilter:
         return bool((change.abs() <= self.most_change).all())
 
     def _judgement(self, styles: Styles, believed: Probabilities | None) -> Float[Tensor, " b"]:
-        """D of the styles' images; without probabilities given, with the classifier's of them."""
+        """D of the generator's own images, unclamped as in training, and of what it is told.
+
+        Without probabilities given, D is told the classifier's.
+        """
         images = self.model.generator.synthesis(styles.to(self.model.generator.const.device))
         if believed is None:
             believed = self.model.classifier.probabilities(images)
