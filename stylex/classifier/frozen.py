@@ -6,8 +6,7 @@ outputs mean; all of this is declared here, so that no other part of the framewo
 
 import copy
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from stylex.artifacts import digest, read_tensors
 from stylex.classifier.randomisation import permute_weights, reinitialise
+from stylex.classifier.recording import recorded
 from stylex.errors import InputError
 from stylex.imaging import resize
 from stylex.types import Images, Logits, Probabilities
@@ -71,7 +71,10 @@ class Adapter(nn.Module):
 
     def forward(self, images: Images) -> Float[Tensor, "b c2 h2 w2"]:
         """Adapts images; differentiable."""
-        images = resize(images, self.input_resolution_px)
+        return self.normalise(resize(images, self.input_resolution_px))
+
+    def normalise(self, images: Images) -> Float[Tensor, "b c2 h w"]:
+        """Adapts channels and values of images of any size, which stays; differentiable."""
         if self.input_channels == 3 and images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
         elif self.input_channels == 1 and images.shape[1] == 3:
@@ -171,7 +174,7 @@ class FrozenClassifier(nn.Module):
 
     def features(self, images: Images) -> tuple[Logits, list[Float[Tensor, "b ..."]]]:
         """Logits and the outputs of `feature_layers`, from one pass."""
-        with _recorded(self.network, self.feature_layers) as outputs:
+        with recorded(self.network, self.feature_layers) as outputs:
             logits = self(images)
         return logits, [outputs[name] for name in self.feature_layers]
 
@@ -218,25 +221,6 @@ class FrozenClassifier(nn.Module):
         copied = copy.deepcopy(self)
         reinitialise(copied.network, num_layers, seed)
         return copied
-
-
-@contextmanager
-def _recorded(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Outputs of layers, by name, filled while the network runs inside the block."""
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Any:  # noqa: ANN401  a hook's signature is torch's
-        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            outputs[name] = output
-
-        return hook
-
-    handles = [network.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def build_network(source: str, arguments: Mapping[str, Any]) -> nn.Module:

