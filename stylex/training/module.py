@@ -24,10 +24,11 @@ from stylex.model import StylEx
 from stylex.training import losses
 from stylex.training.crossing import Crossing, Terms
 from stylex.training.execution import check_penalties, compiled
+from stylex.training.independence import Independence
 from stylex.training.optimisation import adam, learning
 from stylex.training.perceptual import PerceptualDistance
 from stylex.training.schedule import Schedule
-from stylex.types import Images, Labels, Probabilities
+from stylex.types import Images, Labels, Probabilities, Styles
 
 LayerLatents = Float[Tensor, "b l d"]
 OPTIMISERS = ("generator", "encoder", "discriminator")
@@ -42,6 +43,7 @@ class StylExModule(LightningModule):
         discriminator: The judge of both paths.
         step: Steps done.
         path_mean: Running mean of the path lengths.
+        independence: Judge of the style coordinates; none if no stage weighs it.
     """
 
     path_mean: Tensor
@@ -82,6 +84,9 @@ class StylExModule(LightningModule):
         self.schedule = Schedule(settings)
         self.step = 0
         self.register_buffer("path_mean", torch.zeros(()))
+        sizes = model.generator.layout.sizes
+        wanted = self.schedule.ever_weighs("independence")
+        self.independence = Independence(sum(sizes)) if wanted else None
         self.compiled: dict[str, Callable[..., Tensor]] = {}
 
     @property
@@ -112,6 +117,8 @@ class StylExModule(LightningModule):
         networks = (self.model.generator, self.model.encoder, self.discriminator)
         for network in networks:
             network.set_precision(precision(self.ops, self.device))
+        if self.independence is not None:
+            self.independence.to(self.device)
         check_penalties(self.model, self.discriminator, self.settings, self.device)
         if self.ops["compile"] is not None:
             self.compiled = compiled(self.model, self.discriminator, self.ops["compile"])
@@ -137,6 +144,8 @@ class StylExModule(LightningModule):
                 fake, told, parts = make(x, p, random)
                 self._backward(parts, len(chunks), terms)
                 fakes.append((fake.detach(), told))
+        if "independence" in terms and self.independence is not None:
+            terms["style_judge"] = self.independence.learn(random)
         if not by_encoder and self.step % self.settings["path_length_interval"] == 0:
             with self._learning(replaced, "generator"):
                 for p in probabilities:
@@ -233,8 +242,16 @@ class StylExModule(LightningModule):
                     losses.style_deviation(styles, model.generator.layout.sizes),
                 ),
                 "agreement": (0.0, agreement),
+                **self._dependence(styles, random),
             },
         )
+
+    def _dependence(self, styles: Styles, random: torch.Generator) -> Terms:
+        """How far the style coordinates depend on each other, once a stage asks for it."""
+        weight = self.weights["independence"]
+        if not weight or self.independence is None:
+            return {}
+        return {"independence": (weight, self.independence.dependence(styles, random))}
 
     def _told(self, images: Images) -> Probabilities:
         """What generator and discriminator are told of images: nothing if nothing is appended."""
@@ -320,6 +337,7 @@ class StylExModule(LightningModule):
             "step": self.step,
             "networks": {k: v for k, v in self.state_dict().items() if "classifier." not in k},
             "optimisers": [o.state_dict() for o in self._optimisers()],
+            **({"independence": self.independence.state_dict()} if self.independence else {}),
         }
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
@@ -330,3 +348,5 @@ class StylExModule(LightningModule):
         self.load_state_dict(state["networks"], strict=False)
         for optimiser, stored in zip(self._optimisers(), state["optimisers"], strict=True):
             optimiser.load_state_dict(stored)
+        if self.independence is not None:
+            self.independence.load_state_dict(state["independence"])

@@ -44,6 +44,11 @@ class Schedule:
                 found = {**found, **stage, "weights": weights}
         return found
 
+    def ever_weighs(self, term: str) -> bool:
+        """Whether a term has a weight at any step."""
+        stages = [stage.get("weights", {}) for stage in self.settings["stages"]]
+        return any(weights.get(term) for weights in (self.settings["weights"], *stages))
+
     def learning_rate_factor(self, step: int) -> float:
         """Factor on all learning rates: 1, then falling in a straight line, then constant."""
         decay = self.at(step)["learning_rate_decay"]
