@@ -113,6 +113,7 @@ def write_page(path: Path, searches: Sequence[Results]) -> None:
         return Markup(assets.joinpath(name).read_text("utf-8"))
 
     evaluated = ["evaluation.css"] if any(each.evaluation for each in searches) else []
+    compared = ["wing.css"] if searches[0].wing else []
     template = environment.get_template("page.html")
     sheets: list[dict[str, Any]] = []
     shown = [_classes(results) for results in searches]
@@ -126,7 +127,7 @@ def write_page(path: Path, searches: Sequence[Results]) -> None:
         curve={"width": CURVE_WIDTH, "height": CURVE_HEIGHT},
         bar_width=BAR_WIDTH,
         longest_name=LONGEST_NAME,
-        styles=[asset(name) for name in ("page.css", *evaluated)],
+        styles=[asset(name) for name in ("page.css", *evaluated, *compared)],
         scripts=[asset(name) for name in ("knobs.js", "page.js", "study.js")],
         data={
             "searches": [_spoken(p, c) for p, c in zip(parts, shown, strict=True)],

@@ -19,6 +19,7 @@ from stylex.report.pictures import (
     read_reconstructions,
     read_sweep,
 )
+from stylex.report.wing import Wing, find_wing
 
 FIGURES = ("agreement", "reconstruction_l1", "classifier_accuracy")  # of metrics.json, on the page
 NAMES_FILE = "names.json"
@@ -141,6 +142,7 @@ class Results:
         metrics: Fidelity over all images.
         provenance: What made the results.
         evaluation: What was measured of the edits; none if the search was not evaluated.
+        wing: What other methods say of the classifier; none if none was asked.
     """
 
     source: str | None
@@ -160,6 +162,7 @@ class Results:
     metrics: dict[str, Estimate]
     provenance: dict[str, Any]
     evaluation: Evaluation | None
+    wing: Wing | None
 
     @property
     def is_one_image(self) -> bool:
@@ -231,6 +234,7 @@ def read_results(folder: Path, output: Path | None = None) -> Results:
             name: _entry(made_by, name, f"'{folder / 'provenance.json'}'") for name in MADE_BY
         },
         evaluation=read_evaluation(folder),
+        wing=find_wing(folder),
     )
 
 
