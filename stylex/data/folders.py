@@ -46,7 +46,7 @@ def image_paths(root: Path, folder: Path) -> list[str]:
     ]
     if not files:
         raise InputError(
-            f"each class folder must hold PNG, JPEG or WebP images, got none in {folder}: "
+            f"a folder of images must hold PNG, JPEG or WebP files, got none in {folder}: "
             "add images or remove the folder"
         )
     return sorted(file.relative_to(root).as_posix() for file in files)
