@@ -132,8 +132,11 @@ def spearman(first: Float[Tensor, "*m a"], second: Float[Tensor, "*m a"]) -> Flo
 
 def _midranks(values: Float[Tensor, "*m a"]) -> Float[Tensor, "*m a"]:
     """Rank 1 is the largest; equal values share the mean of their ranks."""
-    mine, others = values[..., :, None], values[..., None, :]
-    return (others > mine).sum(dim=-1) + ((others == mine).sum(dim=-1) + 1).double() / 2
+    values = values.contiguous()
+    ordered = values.sort(dim=-1).values
+    smaller = torch.searchsorted(ordered, values)
+    smaller_or_equal = torch.searchsorted(ordered, values, right=True)
+    return values.shape[-1] - (smaller + smaller_or_equal - 1).double() / 2
 
 
 def p_value(observed: float, null: Float[Tensor, " r"]) -> float:

@@ -40,7 +40,7 @@ def reinitialise(network: nn.Module, num_layers: int, seed: int) -> None:
     Raises:
         InputError: If the network has fewer such layers.
     """
-    layers = [module for module in network.modules() if _initialises_itself(module)]
+    layers = initialised_layers(network)
     if num_layers not in range(len(layers) + 1):
         raise InputError(
             f"randomised_layers must be from 0 to {len(layers)}, the layers of "
@@ -53,6 +53,11 @@ def reinitialise(network: nn.Module, num_layers: int, seed: int) -> None:
             device = next(layer.parameters()).device
             layer.cpu().reset_parameters()  # type: ignore[operator]
             layer.to(device)
+
+
+def initialised_layers(network: nn.Module) -> list[nn.Module]:
+    """Modules that have a weight of two or more dimensions and can draw it anew."""
+    return [module for module in network.modules() if _initialises_itself(module)]
 
 
 def _initialises_itself(module: nn.Module) -> bool:
