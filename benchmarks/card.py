@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from stylex.artifacts import write_json
-from stylex.door import open_door
+from stylex.door import image_set, open_door
 from stylex.errors import InputError
 from stylex.estimates import Estimate, mean, share
 from stylex.evaluation.counterfactual.decisions import (
@@ -59,8 +59,6 @@ class Study:
 
 def evaluate(config: dict[str, Any], raw: DictConfig) -> None:
     """Computes all scores and writes them."""
-    from hydra.utils import instantiate
-
     if config["selector"] not in ("joint", "paper"):
         raise InputError(f"selector must be joint or paper, got '{config['selector']}'")
     if config["cpu_threads"] is not None:
@@ -68,8 +66,8 @@ def evaluate(config: dict[str, Any], raw: DictConfig) -> None:
     folder = model_folder(Path(config["checkpoint"]))
     model = load(folder)
     split, other = config["scored_split"], config["selection_split"]
-    scored = instantiate(raw.data, split=split)
-    selecting = scored if split == other else instantiate(raw.data, split=other)
+    scored = image_set(raw.data, split)
+    selecting = scored if split == other else image_set(raw.data, other)
     positions = list(range(len(scored)))
     half = len(scored) // 2
     first, second = (

@@ -10,11 +10,13 @@ import hydra
 import pytest
 import torch
 import yaml
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import nn
 
 import stylex
+from stylex.attribution.taxonomy import METHODS
 from stylex.classifier.frozen import FrozenClassifier, build_adapter, build_classifier
 from stylex.door import image_set, training_set
 from stylex.model import build_discriminator, build_model
@@ -23,7 +25,7 @@ from stylex.search.results import Settings
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
-DOORS = ("train", "search", "report", "evaluation", "card", "live")
+DOORS = ("train", "search", "report", "evaluation", "attribution", "card", "live")
 EVALUATIONS = ("scores", "augment", "bias", "reader", "foreign")  # tasks of the evaluation door
 NETWORK = "classifier.network=stylex.classifier.backbones:SmallCNN"
 WIDTHS = "{channels: 3, num_classes: null, width: 4, dropout: 0.0}"
@@ -64,6 +66,8 @@ def test_every_file_composes_and_leaves_nothing_missing(file: Path) -> None:
         door = "search" if group in ("search", "launcher", "report") else "train"
         if group == "measures" or (group == "task" and file.stem in EVALUATIONS):
             door = "evaluation"
+        if group == "method":
+            door = "attribution"
         if file.stem == "slurm":
             pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason=SLURM)
         config = composed(door, f"{group}={file.stem}", *NEEDED.get(str(file), []))
@@ -72,7 +76,22 @@ def test_every_file_composes_and_leaves_nothing_missing(file: Path) -> None:
 
 def test_the_files_were_seen_and_are_few() -> None:
     assert {f"{door}.yaml" for door in DOORS} <= {str(file) for file in FILES}
-    assert 10 < len(FILES) <= 50
+    assert 10 < len([file for file in FILES if file.parent != Path("method")]) <= 50
+
+
+def test_every_method_has_its_place_and_is_one_of_all() -> None:
+    methods = {option for option in options("method") if option != "all"}
+    assert methods == set(METHODS)
+    assert set(composed("attribution", "method=all").method) == methods
+    for option in methods:
+        given = instantiate(composed("attribution", f"method={option}").method)
+        assert callable(given[option])
+
+
+def test_the_help_gives_every_methods_place() -> None:
+    text = yaml.safe_load((CONFIGS / "attribution.yaml").read_text())["hydra"]["help"]["template"]
+    for name, place in METHODS.items():
+        assert f"{name:16} {place.line}" in text
 
 
 def test_an_experiment_is_a_short_delta_that_says_how_to_run_it() -> None:

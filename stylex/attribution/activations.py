@@ -88,7 +88,7 @@ def activations(
         for output in _outputs(classifier, images, layer, chunk_size):
             sheets.append(_sheet(output[:most_filters], scaling, sheet_px))
             captions.append(_caption(layer, output, scaling, min(most_filters, len(output))))
-        exhibits.append(Pictures(torch.stack(sheets), tuple(captions), columns=1))
+        exhibits.append(Pictures(torch.stack(sheets), tuple(captions), columns=min(len(sheets), 3)))
         figures = layer_figures(classifier, data, layer, chunk_size, images.device, progress)
         exhibits.append(_table(layer, figures, data, num_strongest))
     return tuple(exhibits)

@@ -99,7 +99,7 @@ def patches(
             rows=tuple(rows),
             reading=f"The strongest place of each image, of {len(data)} images: filters of {layer} "
             f"see {size[0]} × {size[1]} px of the network's input, which is {resolution} px wide; "
-            "rows and columns are those of the image itself.",
+            "rows and columns are those of the image itself, and grey lies beyond its border.",
         ),
     )
 
