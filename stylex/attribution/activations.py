@@ -146,12 +146,13 @@ def _sheet(filters: Filters, scaling: str, sheet_px: int) -> Float[Tensor, "1 y 
         size = size.amax(dim=0, keepdim=True).expand_as(size)
     scaled = filters / size.clamp(min=torch.finfo(filters.dtype).tiny)
     scaled = scaled if bool((filters < 0).any()) else 2 * scaled - 1
-    columns = math.ceil(math.sqrt(len(filters)))
+    least = math.ceil(math.sqrt(len(filters)))
+    columns = min(range(least, least + least // 2 + 1), key=lambda wide: -len(filters) % wide)
     longest = max(filters.shape[1:])
     factor = max(sheet_px // columns, 1) / longest
     if factor < 1:
-        cell = [max(round(side * factor), 1) for side in filters.shape[1:]]
-        scaled = F.adaptive_avg_pool2d(scaled, cell)
+        height, width = (max(round(side * factor), 1) for side in filters.shape[1:])
+        scaled = F.adaptive_avg_pool2d(scaled, (height, width))
     else:
         scaled = scaled.repeat_interleave(int(factor), 1).repeat_interleave(int(factor), 2)
     return from_uint8(grid(scaled[:, None].float(), columns))

@@ -19,8 +19,6 @@ from stylex.imaging import resize
 from stylex.progress import Progress, quiet
 from stylex.types import Images, Labels
 
-FRAME_PX = 2
-
 
 @dataclass(frozen=True)
 class Peak:
@@ -182,24 +180,17 @@ def cut(image: Float[Tensor, "c h w"], box: Box) -> Float[Tensor, "c y x"]:
 
 
 def framed(image: Float[Tensor, "c h w"], box: Box) -> Float[Tensor, "c h w"]:
-    """The image with a rectangle's outline, as far as it lies within it: the last channels dark.
-
-    The first channel is bright in the line, and black runs along its inside.
-    """
+    """The image with a rectangle's outline, as far as it lies within it: white, black inside."""
     image = image.clone()
     height, width = image.shape[1:]
     top, left = max(box.top, 0), max(box.left, 0)
     bottom, right = min(box.top + box.height, height), min(box.left + box.width, width)
-    for inset, bright in ((0, True), (FRAME_PX, False)):
-        inside = image[:, top + inset : bottom - inset, left + inset : right - inset]
-        if min(inside.shape) == 0:
+    for inset, value in ((0, 1.0), (1, 1.0), (2, -1.0)):
+        rows, columns = (top + inset, bottom - 1 - inset), (left + inset, right - 1 - inset)
+        if rows[0] > rows[1] or columns[0] > columns[1]:
             break
-        line = torch.ones_like(inside[0], dtype=torch.bool)
-        thick = FRAME_PX if bright else 1
-        line[thick:-thick, thick:-thick] = False
-        inside[:, line] = -1
-        if bright:
-            inside[0, line] = 1
+        image[:, rows, columns[0] : columns[1] + 1] = value
+        image[:, rows[0] : rows[1] + 1, columns] = value
     return image
 
 

@@ -37,6 +37,7 @@ class Budget:
     epsilon_px: float
 
     def __post_init__(self) -> None:
+        """Checks both."""
         if self.norm not in NORMS:
             raise InputError(f"norm must be one of {', '.join(NORMS)}, got '{self.norm}'")
         check_at_least("epsilon_px", self.epsilon_px, 0)

@@ -116,8 +116,8 @@ def central_layer(network: nn.Module, input_shape: tuple[int, int, int]) -> str:
         last = name if not bool(middle.isnan().any()) else last
     if last is None:
         raise InputError(
-            "patches need a layer that sees less than half of the input, got none; give "
-            "method.patches.layer"
+            "patches need a rectified layer that sees less than half of the input, got none; name "
+            "one with method.patches.layer"
         )
     return last
 
