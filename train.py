@@ -173,7 +173,7 @@ def train_embedding(config: dict[str, Any], raw: DictConfig, folder: Path) -> No
     from hydra.utils import instantiate
 
     from stylex.attribution.heldout import HeldOut, finish
-    from stylex.classifier.embedding import build_embedding
+    from stylex.classifier.embedding import RETRIEVAL_FILE, build_embedding
     from stylex.data.subset import ClassSubset, split_classes
     from stylex.progress import Bars
     from stylex.training.embedding import EmbeddingTraining, check_objective, choose_device
@@ -210,7 +210,7 @@ def train_embedding(config: dict[str, Any], raw: DictConfig, folder: Path) -> No
         **{"class_names": list(whole.class_names), "held_out_classes": list(others)},
     }
     print(f"trains on {', '.join(kept)}; held out: {', '.join(others)}")
-    if go_on(
+    had_steps = go_on(
         training,
         ClassSubset(whole, kept),
         config,
@@ -219,7 +219,8 @@ def train_embedding(config: dict[str, Any], raw: DictConfig, folder: Path) -> No
         measure=lambda: validation.measure(embedding).figures(),
         export=lambda target: embedding.save(target, about),
         progress=Bars(),
-    ):
+    )
+    if had_steps or not (folder / "checkpoints" / RETRIEVAL_FILE).is_file():
         finish(folder, embedding, untrained(), validation, test)
 
 

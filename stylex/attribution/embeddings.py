@@ -102,8 +102,8 @@ def _line(
 
 
 def nearest(
-    network: Callable[[Images], Float[Tensor, "b e"]],
-    images: Images,
+    network: Callable[[Images], Tensor],
+    images: Float[Tensor, "q c h w"],
     queries: Float[Tensor, "q e"],
     data: ImageSet,
     count: int,
@@ -142,7 +142,9 @@ def nearest(
 
 
 def _same_pixels(
-    images: Images, others: Images, distances: Float[Tensor, "q g"]
+    images: Float[Tensor, "q c h w"],
+    others: Float[Tensor, "g c2 h2 w2"],
+    distances: Float[Tensor, "q g"],
 ) -> Bool[Tensor, "q g"]:
     same = torch.zeros_like(distances, dtype=torch.bool)
     if images.shape[1:] == others.shape[1:]:

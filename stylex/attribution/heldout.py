@@ -12,6 +12,7 @@ from stylex.attribution.exhibits import Table
 from stylex.attribution.retrieval import (
     Network,
     Retrieval,
+    check_gallery,
     embed,
     measure_retrieval,
     pixel_embedding,
@@ -39,9 +40,13 @@ class HeldOut:
             settings: The configuration's `retrieval`.
             seed: Of the draws.
             device: Where embeddings compute.
+
+        Raises:
+            InputError: If there are too few images of a class.
         """
         self.data, self.settings, self.seed, self.device = data, settings, seed, device
         self.positions = sample(len(data), settings["num_images"], seed)
+        check_gallery(data.labels[self.positions], settings["gallery_per_class"])
 
     def measure(self, network: Network) -> Retrieval:
         """Measures an embedding; a training one is in eval mode meanwhile."""

@@ -154,21 +154,30 @@ def identification(
     Raises:
         InputError: If a class has no image left as a probe.
     """
+    check_gallery(labels, gallery_per_class)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
     enrolled = torch.zeros(len(labels), dtype=torch.bool)
     for k in labels.unique().tolist():
-        members = order[labels[order] == k]
-        if not 1 <= gallery_per_class < len(members):
-            raise InputError(
-                "gallery_per_class must be at least 1 and leave a probe of every class, got "
-                f"{gallery_per_class} where a class has {len(members)} images; lower it or measure "
-                "on more images"
-            )
-        enrolled[members[:gallery_per_class]] = True
+        enrolled[order[labels[order] == k][:gallery_per_class]] = True
     matches = labels[~enrolled][:, None] == labels[enrolled]
     distances = distances_between(vectors[~enrolled], vectors[enrolled])
     return share(first_ranks(distances, matches) == 1)
+
+
+def check_gallery(labels: Labels, gallery_per_class: int) -> None:
+    """Refuses a gallery that is empty or leaves no probe of a class.
+
+    Raises:
+        InputError: If so.
+    """
+    fewest = int(labels.bincount()[labels].min()) if len(labels) else 0
+    if not 1 <= gallery_per_class < fewest:
+        raise InputError(
+            "gallery_per_class must be at least 1 and leave a probe of every class, got "
+            f"{gallery_per_class} where a class has {fewest} images; lower it or measure on more "
+            "images"
+        )
 
 
 def reidentification(

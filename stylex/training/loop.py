@@ -62,17 +62,17 @@ def go_on(
         progress: Shows how far it is.
 
     Returns:
-        Whether there was a step to do.
+        Whether there was a step to do; if not, the training is at its last one.
 
     Raises:
         InputError: If the stored run began with other settings, or a batch does not fit the data.
     """
     folder, settings = Path(config["output_dir"]), config["training"]
     state = state_of(folder, facts)
-    if not steps_left(folder, state, settings["num_steps"]):
-        return False
     if state is not None:
         training.load_state(state)
+    if not steps_left(folder, state, settings["num_steps"]):
+        return False
     batches = ClassBatches(
         images.labels,
         num_classes=settings["classes_per_batch"],
