@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from stylex.artifacts import read_json, read_tensors, write_tensors, write_yaml
 from stylex.classifier.files import CONFIG_FILE, read_folder_config
 from stylex.classifier.frozen import Adapter, FrozenClassifier, build_classifier
-from stylex.classifier.recording import layer_names
+from stylex.classifier.recording import layer_names, layer_outputs
 from stylex.errors import InputError
 from stylex.types import Images
 
@@ -33,7 +33,7 @@ class Embedding(nn.Module):
         """Takes over a classifier's network, whose last linear layer is replaced.
 
         Args:
-            network: Changed; it must end with its last linear layer.
+            network: Changed; what comes after its last linear layer is not computed.
             adapter: Declares what the network takes.
             dim: Length of the vectors, given by a new linear layer; none keeps the features as
                 they are.
@@ -53,21 +53,21 @@ class Embedding(nn.Module):
         assert isinstance(last, nn.Linear)
         new = nn.Identity() if dim is None else nn.Linear(last.in_features, dim)
         network.set_submodule(linear[-1], new)
-        self.network, self.adapter = network, adapter
+        self.network, self.adapter, self.last = network, adapter, linear[-1]
         self.dim = last.in_features if dim is None else dim
 
     def forward(self, images: Images) -> Embedded:
         """Embeds images; differentiable.
 
         Raises:
-            InputError: If the network goes on after its last linear layer.
+            InputError: If the last linear layer gives several vectors an image.
         """
-        vectors = self.network(self.adapter(images))
+        vectors = layer_outputs(self.network, self.adapter(images), [self.last])[self.last]
         if tuple(vectors.shape) != (len(images), self.dim):
             raise InputError(
-                "an embedding's network must end with its last linear layer "
-                f"({self.dim} values an image), got an output of shape {tuple(vectors.shape)}; "
-                "give another network"
+                f"an embedding's network must have one vector an image ({self.dim} values) at its "
+                f"last linear layer '{self.last}', got shape {tuple(vectors.shape)}; give another "
+                "network"
             )
         return F.normalize(vectors, dim=1)
 
