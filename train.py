@@ -1,6 +1,7 @@
 """Door 1: trains what the configuration names. `python train.py --help` lists every key."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,17 @@ from stylex.errors import InputError
 if TYPE_CHECKING:
     from lightning import Callback, LightningModule
 
+    from stylex.classifier.embedding import Embedding
     from stylex.data.datasets import ImageSet
 
 
 def train(config: dict[str, Any], raw: DictConfig) -> None:
     """Trains, or goes on with, the task of the configuration."""
-    tasks = {"stylex": train_stylex, "classifier": train_classifier}
+    tasks = {
+        "stylex": train_stylex,
+        "classifier": train_classifier,
+        "embedding": train_embedding,
+    }
     if config["task"] not in tasks:
         raise InputError(
             f"train.py's task must be one of {', '.join(tasks)}, got '{config['task']}'; others "
@@ -52,6 +58,7 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
     from stylex.model import build_discriminator, build_model, save_discriminator
     from stylex.training.callbacks import STATE_FILE, Pictures, Validation
     from stylex.training.module import StylExModule
+    from stylex.training.resumption import data_facts, lasting
 
     training, validation = training_set(raw.data), image_set(raw.data, "validation")
     settings = config["training"]
@@ -91,9 +98,9 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
 
     facts = {
         "classifier": classifier.fingerprint(),
-        **_data_facts(config, training),
+        **data_facts(config, training),
         **{key: config[key] for key in ("model", "seed")},
-        "training": _lasting(settings),
+        "training": lasting(settings),
     }
     _fit(module, training, validation, config, raw, callbacks, export, facts)
 
@@ -107,6 +114,7 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
     from stylex.classifier.module import ClassifierModule
     from stylex.data.permutation import PermutedLabels
     from stylex.training.callbacks import Validation
+    from stylex.training.resumption import data_facts
 
     training, validation = training_set(raw.data), image_set(raw.data, "validation")
     settings = config["training"]
@@ -152,29 +160,68 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
         )
 
     facts = {
-        **_data_facts(config, training),
+        **data_facts(config, training),
         **{key: config[key] for key in ("classifier", "training", "seed")},
     }
     callbacks = [Validation(settings["validation_interval_steps"], measure)]
     _fit(module, training, validation, config, raw, callbacks, export, facts)
 
 
-def _data_facts(config: dict[str, Any], training: "ImageSet") -> dict[str, Any]:
-    """What a resumed run must be given again: the data, and the very images that join it."""
-    augmented = config["data"].get("augmentation") is not None
-    return {
-        "data": {key: value for key, value in config["data"].items() if key != "augmentation"},
-        "data.augmentation": training.fingerprint if augmented else None,
-    }
+def train_embedding(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
+    """Trains an embedding on some classes and measures it on the others."""
+    import torch
+    from hydra.utils import instantiate
 
+    from stylex.attribution.heldout import HeldOut, finish
+    from stylex.classifier.embedding import RETRIEVAL_FILE, build_embedding
+    from stylex.data.subset import ClassSubset, split_classes
+    from stylex.progress import Bars
+    from stylex.training.embedding import EmbeddingTraining, check_objective, choose_device
+    from stylex.training.loop import go_on
+    from stylex.training.resumption import data_facts, lasting
 
-def _lasting(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that a resumed run may not change: not its length and its reports."""
-    return {
-        k: v
-        for k, v in settings.items()
-        if k not in ("num_steps", "num_workers") and "interval_steps" not in k
+    settings, seed = config["training"], config["seed"]
+    loss, miner, held = config["loss"], config["miner"], config["held_out"]
+    check_objective(loss, miner, settings)
+    device = choose_device(config["trainer"])
+    whole = training_set(raw.data)
+    kept, others = split_classes(whole.class_names, held["classes"], held["share"], seed)
+    validation, test = (
+        HeldOut(ClassSubset(image_set(raw.data, split), others), config["retrieval"], seed, device)
+        for split in ("validation", "test")
+    )
+
+    def untrained() -> "Embedding":
+        torch.manual_seed(seed)
+        dim = settings["embedding_dim"]
+        return build_embedding(config["classifier"], whole.class_names, dim).to(device)
+
+    embedding = untrained()
+    training = EmbeddingTraining(
+        embedding, settings, loss=loss, miner=miner, num_classes=len(kept), seed=seed
+    )
+    facts = {
+        **data_facts(config, whole),
+        **{key: config[key] for key in ("classifier", "loss", "miner", "held_out", "seed")},
+        "training": {**lasting(settings), "num_steps": settings["num_steps"]},
     }
+    about = {
+        **{key: config[key] for key in ("data", "classifier", "training", "loss", "miner", "seed")},
+        **{"class_names": list(whole.class_names), "held_out_classes": list(others)},
+    }
+    print(f"trains on {', '.join(kept)}; held out: {', '.join(others)}")
+    had_steps = go_on(
+        training,
+        ClassSubset(whole, kept),
+        config,
+        facts,
+        lambda: list(instantiate(raw.logger).values()),
+        measure=lambda: validation.measure(embedding).figures(),
+        export=lambda target: embedding.save(target, about),
+        progress=Bars(),
+    )
+    if had_steps or not (folder / "checkpoints" / RETRIEVAL_FILE).is_file():
+        finish(folder, embedding, untrained(), validation, test)
 
 
 def _fit(
@@ -184,7 +231,7 @@ def _fit(
     config: dict[str, Any],
     raw: DictConfig,
     callbacks: list["Callback"],
-    export: Any,  # noqa: ANN401  a function of a folder
+    export: Callable[[Path], None],
     facts: dict[str, Any],
 ) -> None:
     """Fits from the stored state, if there is one, to the last step."""
@@ -193,7 +240,8 @@ def _fit(
 
     from stylex.artifacts import write_yaml
     from stylex.data.module import ImageDataModule
-    from stylex.training.callbacks import Checkpoint, Forecast, Metrics, csv_logger, stored_state
+    from stylex.training.callbacks import Checkpoint, Forecast, Metrics, csv_logger
+    from stylex.training.resumption import state_of, steps_left
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)  # importing it has set INFO
@@ -206,23 +254,10 @@ def _fit(
         seed=config["seed"],
         num_steps=settings["num_steps"],
     )
-    state = stored_state(folder / "checkpoints")
-    if state is not None:
-        for name, value in facts.items():
-            if state["facts"].get(name) != value:
-                raise InputError(
-                    f"a run goes on with the settings it began with, got another '{name}' for "
-                    f"'{folder}'; "
-                    "give another output_dir"
-                )
-        data.start_step = state["step"]
-        if data.start_step >= settings["num_steps"]:
-            print(
-                f"'{folder}' has its {data.start_step} steps; give a larger training.num_steps "
-                "to go on"
-            )
-            return
-        print(f"going on with '{folder}' from step {data.start_step}")
+    state = state_of(folder, facts)
+    if not steps_left(folder, state, settings["num_steps"]):
+        return
+    data.start_step = 0 if state is None else state["step"]
     data.train_dataloader()  # refuses a batch larger than the data before anything is written
     write_yaml(folder / "config.yaml", config)
     trainer = Trainer(

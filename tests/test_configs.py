@@ -216,6 +216,14 @@ def test_every_training_option_builds_its_recipe(option: str) -> None:
         discriminator = build_discriminator(config["model"], classifier.num_classes)
         module = StylExModule(model, discriminator, settings, config["ops"], config["seed"])
         assert len(module.configure_optimizers()) == 3
+    elif option == "embedding":
+        from stylex.classifier.embedding import Embedding
+        from stylex.training.embedding import EmbeddingTraining, check_objective
+
+        named = {name: config[name] for name in ("loss", "miner")}
+        check_objective(**named, settings=settings)
+        embedding = Embedding(classifier.network, classifier.adapter, settings["embedding_dim"])
+        EmbeddingTraining(embedding, settings, **named, num_classes=3, seed=config["seed"])
     else:
         from stylex.classifier.module import ClassifierModule
 
@@ -224,6 +232,17 @@ def test_every_training_option_builds_its_recipe(option: str) -> None:
         given = {name: settings[name] for name in taken}
         module = ClassifierModule(classifier.network, adapter, **given, seed=config["seed"])
         assert module.configure_optimizers()["optimizer"] is not None
+
+
+@pytest.mark.parametrize("classifier", ["fashion", "faces", "small_cnn"])
+@pytest.mark.parametrize("task", ["classifier", "embedding"])
+def test_a_network_that_is_trained_starts_without_a_shipped_ones_weights(
+    task: str, classifier: str
+) -> None:
+    assert composed("train", f"task={task}", f"classifier={classifier}").classifier.weights is None
+    given = composed("train", f"task={task}", "classifier.weights=mine.safetensors")
+    assert given.classifier.weights == "mine.safetensors"
+    assert composed("train", "classifier=fashion").classifier.weights is not None
 
 
 @pytest.mark.parametrize("option", options("training"))

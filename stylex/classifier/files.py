@@ -42,7 +42,7 @@ def read_classifier(
     if name == OWN:
         return own
     if folders:
-        config = _read_config(folders[0] / CONFIG_FILE)
+        config = read_folder_config(folders[0] / CONFIG_FILE, "a classifier")
         known = tuple(config.get("class_names", own.class_names))
         if known != own.class_names:
             raise InputError(
@@ -66,14 +66,23 @@ def read_classifier(
     return classifier
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_folder_config(path: Path, what: str) -> dict[str, Any]:
+    """The configuration that a training run leaves beside its weights.
+
+    Args:
+        path: The file.
+        what: What the folder has, for the error's sentence.
+
+    Raises:
+        InputError: If it is no file that says how a classifier is built.
+    """
     try:
         config = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         config = None
     if not isinstance(config, dict) or not isinstance(config.get("classifier"), dict):
         raise InputError(
-            f"a classifier's folder must have a {CONFIG_FILE} that says how it is built, got none "
+            f"{what}'s folder must have a {CONFIG_FILE} that says how it is built, got none "
             f"at '{path}'; copy it again"
         )
     return config

@@ -1,15 +1,11 @@
 """Training batches and the validation set, as Lightning wants them."""
 
-from collections.abc import Sequence
-
-import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from stylex.data.datasets import ImageSet
-from stylex.data.steps import StepBatches
+from stylex.data.steps import StepBatches, step_loader
 from stylex.errors import InputError
-from stylex.types import Images, Labels
 
 
 class ImageDataModule(LightningDataModule):
@@ -74,24 +70,4 @@ class ImageDataModule(LightningDataModule):
             start_step=self.start_step,
             stop_step=self.num_steps,
         )
-        return DataLoader(
-            _Batched(self.train),
-            sampler=steps,
-            batch_size=None,  # the sampler's items are whole batches
-            collate_fn=tuple,  # torch's own makes a list of the pair
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-
-class _Batched(Dataset[tuple[Images, Labels]]):
-    """An image set whose items are batches, so that a loader reads a batch in one call."""
-
-    def __init__(self, images: ImageSet) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, indices: Sequence[int]) -> tuple[Images, Labels]:
-        return self.images.batch(indices)
+        return step_loader(self.train, steps, self.num_workers)

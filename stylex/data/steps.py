@@ -4,12 +4,14 @@ A run resumed at a step therefore sees exactly the batches that an unbroken run 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from stylex.data.datasets import ImageSet
 from stylex.errors import InputError
+from stylex.types import Images, Labels
 
 
 class StepBatches(Sampler[list[int]]):
@@ -66,7 +68,105 @@ class StepBatches(Sampler[list[int]]):
             yield order[position * self.batch_size : (position + 1) * self.batch_size]
 
     def _order(self, epoch: int) -> list[int]:
-        # A hash, because seed + epoch would give epoch 1 of seed 0 to epoch 0 of seed 1.
-        digest = hashlib.sha256(f"{self.seed} {epoch}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        generator = torch.Generator().manual_seed(step_seed(self.seed, epoch))
         return torch.randperm(self.num_images, generator=generator).tolist()
+
+
+class ClassBatches(Sampler[list[int]]):
+    """Index batches of P classes with K images each, for losses that compare images.
+
+    Each step draws its classes, and their images, without replacement and by itself.
+
+    Args:
+        labels: Of the image set; every class in it has images.
+        num_classes: P, classes in a batch.
+        images_per_class: K, images of each.
+        seed: Another seed gives other batches.
+        start_step: First step, counted from the start of the whole training.
+        stop_step: Step after the last one.
+
+    Raises:
+        InputError: If P or K is below 2, or there are fewer classes than P or fewer images of a
+            class than K.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        *,
+        num_classes: int,
+        images_per_class: int,
+        seed: int,
+        start_step: int,
+        stop_step: int,
+    ) -> None:
+        self._members = [(labels == k).nonzero()[:, 0] for k in labels.unique().tolist()]
+        fewest = min((len(members) for members in self._members), default=0)
+        for name, value, most, of in (
+            ("classes_per_batch", num_classes, len(self._members), "classes to train on"),
+            ("images_per_class", images_per_class, fewest, "images of the smallest class"),
+        ):
+            if not 2 <= value <= most:
+                raise InputError(
+                    f"{name} must be at least 2 and at most the number of {of} ({most}), got "
+                    f"{value}; change it or the data"
+                )
+        self.num_classes, self.images_per_class, self.seed = num_classes, images_per_class, seed
+        self.start_step, self.stop_step = start_step, stop_step
+
+    def __len__(self) -> int:
+        """Returns the number of steps."""
+        return self.stop_step - self.start_step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yields the batch of every step; a second pass yields the same batches."""
+        for step in range(self.start_step, self.stop_step):
+            generator = torch.Generator().manual_seed(step_seed(self.seed, step))
+            chosen = torch.randperm(len(self._members), generator=generator)[: self.num_classes]
+            batch: list[int] = []
+            for k in chosen.tolist():
+                order = torch.randperm(len(self._members[k]), generator=generator)
+                batch += self._members[k][order[: self.images_per_class]].tolist()
+            yield batch
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed for one step (or epoch) of a run.
+
+    A hash, because seed + step would give step 1 of seed 0 to step 0 of seed 1.
+    """
+    digest = hashlib.sha256(f"{seed} {step}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def step_loader(
+    images: ImageSet, steps: Sampler[list[int]], num_workers: int
+) -> "DataLoader[tuple[Images, Labels]]":
+    """A loader of the batch of every step.
+
+    Args:
+        images: Where the batches come from.
+        steps: Positions of the images of each step.
+        num_workers: Processes that read images; 0 reads them in this one.
+    """
+    return DataLoader(
+        _Batched(images),
+        sampler=steps,
+        batch_size=None,  # the sampler's items are whole batches
+        collate_fn=tuple,  # torch's own makes a list of the pair
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+class _Batched(Dataset[tuple[Images, Labels]]):
+    """An image set whose items are batches, so that a loader reads a batch in one call."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Sequence[int]) -> tuple[Images, Labels]:
+        return self.images.batch(indices)

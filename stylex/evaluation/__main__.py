@@ -156,7 +156,12 @@ def foreign(config: dict[str, Any], _raw: DictConfig) -> None:
         )
     from stylex.evaluation.layout import read_layout
     from stylex.evaluation.perceptual import Lpips
-    from stylex.evaluation.sections import counterfactuals, oracle_of, print_sections
+    from stylex.evaluation.sections import (
+        counterfactuals,
+        identity_of,
+        oracle_of,
+        print_sections,
+    )
     from stylex.evaluation.tables import write_sections
     from stylex.gan.compute import choose_device
     from stylex.model import load, model_folder
@@ -167,7 +172,9 @@ def foreign(config: dict[str, Any], _raw: DictConfig) -> None:
     found = read_layout(folder, name, model.class_names, config["target"])
     oracle = oracle_of(model, checkpoint, config)
     lpips = None if config["distance"] is None else Lpips()
-    section = counterfactuals(model, {name: found.edits}, config, oracle, lpips)
+    section = counterfactuals(
+        model, {name: found.edits}, config, oracle, identity_of(model, config), lpips
+    )
     path = folder / "Results" / name / "evaluation.json"
     write_sections(path, [section], {"checkpoint": str(checkpoint)})
     print_sections([section])

@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stylex.classifier.embedding import load_embedding, same_cosine
 from stylex.classifier.files import read_classifier
 from stylex.classifier.frozen import FrozenClassifier
 from stylex.data.datasets import ImageSet
 from stylex.data.drawn import DrawnSet
+from stylex.errors import InputError
 from stylex.evaluation.arena import Arena, score_methods
 from stylex.evaluation.attributes import read_attributes, read_extremes
 from stylex.evaluation.bias import bias_section, judge, reliance_table
-from stylex.evaluation.counterfactual.measurement import Judges
+from stylex.evaluation.counterfactual.measurement import Identity, Judges
 from stylex.evaluation.counterfactual.measurement import Settings as Conditions
 from stylex.evaluation.counterfactual.scorecard import scorecard
 from stylex.evaluation.distances import distance_table
@@ -51,13 +53,14 @@ def all_sections(
         oracle_of(found.model, found.checkpoint, config),
         reader_of(found, data, config),
     )
+    identity = identity_of(found.model, config)
     answers = read_answers([Path(str(file)) for file in config["studies"]])
     lpips = Lpips() if config["distance"] == "lpips" else None
     copies, section = fidelity(found, data, config, progress)
     num_coordinates = len(found.model.generator.layout.searched(found.config["search"]["torgb"]))
     sections = [
         section,
-        counterfactuals(found.model, methods, config, oracle, lpips),
+        counterfactuals(found.model, methods, config, oracle, identity, lpips),
         arena(found, data, methods, reader, config, progress),
         sanity_section(found.folder, num_coordinates),
         study_section(answers) if answers else None,
@@ -99,6 +102,7 @@ def counterfactuals(
     methods: Mapping[str, Edits],
     config: Config,
     oracle: FrozenClassifier | None,
+    identity: Identity | None,
     lpips: Lpips | None,
 ) -> Section:
     """Scores saved edits beside doing nothing, the copy and an attack."""
@@ -107,6 +111,7 @@ def counterfactuals(
         classifier=from_cpu(model.classifier, model),
         oracle=None if oracle is None else from_cpu(oracle, model),
         lpips=lpips,
+        identity=identity,
         features={"FD-C": lambda images: explained(to_uint8(images)).cpu()},
     )
     conditions = Conditions(
@@ -124,6 +129,22 @@ def from_cpu(network: Callable[[Images], Tensor], model: StylEx) -> Callable[[Im
 def oracle_of(model: StylEx, checkpoint: Path, config: Config) -> FrozenClassifier | None:
     """The independent classifier that confirms decisions, if one is given."""
     return None if config["oracle"] is None else beside(model, checkpoint, config["oracle"])
+
+
+def identity_of(model: StylEx, config: Config) -> Identity | None:
+    """The trained embedding that tells whether it is still the same, if one is given."""
+    if config["identity"] is None:
+        return None
+    folder = Path(str(config["identity"]))
+    embedding = load_embedding(folder).to(model.generator.const.device)
+    if embedding.adapter.input_channels != model.channels:
+        raise InputError(
+            f"identity must be an embedding of images of {model.channels} channels, as the "
+            f"searched ones, got one of {embedding.adapter.input_channels} in '{folder}'; train "
+            "one on the same data"
+        )
+    network = from_cpu(embedding, model)
+    return Identity(network, same_cosine(folder), "the embedding of task=embedding")
 
 
 def beside(model: StylEx, checkpoint: Path, name: str) -> FrozenClassifier:

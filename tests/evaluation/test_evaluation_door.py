@@ -13,6 +13,7 @@ from drawings import FEW, SEARCH, write_model
 from omegaconf import OmegaConf
 
 from stylex.artifacts import read_json, write_json
+from stylex.classifier.embedding import build_embedding
 from stylex.door import image_set, training_set
 from stylex.errors import InputError
 from stylex.evaluation.__main__ import LISTS, evaluation, with_folders
@@ -131,6 +132,28 @@ def test_a_destroyed_classifier_that_is_explained_alike_fails_the_test(scored: P
     row = table(scored / "evaluation.json", "sanity", "randomisation")["layers-1"]
     assert row["overlap"]["value"] == 1
     assert row["verdict"].startswith("FAILED")
+
+
+def test_a_trained_embedding_judges_identity_if_its_training_ended(
+    found: Path, model: Path, scored: Path, home: Path
+) -> None:
+    explained = load(model)
+    spec = compose("train", ["data=faces", "classifier=small_cnn"])
+    classifier = {**OmegaConf.to_container(spec.classifier, resolve=True), "weights": None}
+    names = list(explained.class_names)
+    facts = {"classifier": classifier, "class_names": names}
+    folder = home / "embedding"
+    build_embedding(classifier, names, 4).save(folder, facts)
+    with pytest.raises(InputError, match="let the training end"):
+        opened(found, *SCORES, f"identity={folder}")
+    write_json(folder / "retrieval.json", {"same_cosine": 0.25})
+    again = home / "identified"
+    shutil.copytree(found, again)
+    opened(again, *SCORES, f"identity={folder}")
+    rows = table(again / "evaluation.json", "counterfactuals", "all")
+    assert rows["fva"]["identity"]["value"] == rows["fs"]["identity"]["value"] == 1
+    assert -1 <= rows["fs"]["stylex"]["value"] < 1
+    assert "fva" not in table(scored / "evaluation.json", "counterfactuals", "all")
 
 
 def test_the_perceptual_distance_is_named(scored: Path) -> None:

@@ -53,15 +53,29 @@ class FS(_Similarity):
 class FVA(_Similarity):
     """Face verification accuracy: share of pairs that a face network takes for one person.
 
-    FVA = mean of 1[cos(e(x), e(x')) > 0.5]. Range 0 to 1, higher is better; doing nothing gives 1.
+    FVA = mean of 1[cos(e(x), e(x')) > 0.5], or above the threshold of another embedding, which then
+    says whether it is still the same thing. Range 0 to 1, higher is better; doing nothing gives 1.
     Denominator: images. Source: as in Jeanneret et al. 2022 (DiME).
     """
 
     is_share = True
 
+    def __init__(
+        self, embedding: Embedding, *, same_cosine: float = SAME_PERSON, **settings: Any
+    ) -> None:
+        """Sets the embedding and its threshold.
+
+        Args:
+            embedding: Of images in [-1, 1].
+            same_cosine: Two images are of one person if their cosine is above this.
+            settings: torchmetrics' own.
+        """
+        super().__init__(embedding, **settings)
+        self.same_cosine = same_cosine
+
     def update(self, before: Pixels, after: Pixels, valid: Bool[Tensor, " b"]) -> None:
         """Adds a batch of images, their counterfactuals, and whether those are valid."""
-        self.keep(self.cosine(before, after) > SAME_PERSON, valid)
+        self.keep(self.cosine(before, after) > self.same_cosine, valid)
 
 
 class S3(FS):

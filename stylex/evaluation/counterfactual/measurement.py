@@ -45,6 +45,21 @@ class AttributeOracle:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """The network of FVA and FS, and how it is read.
+
+    Attributes:
+        embedding: Of faces in publications; of the data's own images as well.
+        same_cosine: Least cosine of two images of one identity; 0.5 in publications.
+        name: In the middle of a sentence, such as "a face network".
+    """
+
+    embedding: Embedding
+    same_cosine: float
+    name: str
+
+
+@dataclass(frozen=True)
 class Judges:
     """Networks that judge. All take images in [-1, 1], in eval mode, on the pixels' device.
 
@@ -52,7 +67,7 @@ class Judges:
         classifier: The one under explanation; differentiable.
         oracle: Trained independently on the same classes, in the same order.
         lpips: Perceptual distance.
-        faces: Face embedding, for FVA and FS.
+        identity: For FVA and FS.
         simsiam: Self-supervised embedding, for S3.
         attributes: Attribute oracle, for MNAC and CD.
         features: Feature networks of fid_split, by the name that is printed.
@@ -61,7 +76,7 @@ class Judges:
     classifier: Classifier
     oracle: Classifier | None = None
     lpips: Distance | None = None
-    faces: Embedding | None = None
+    identity: Identity | None = None
     simsiam: Embedding | None = None
     attributes: AttributeOracle | None = None
     features: Mapping[str, Embedding] = field(default_factory=dict)
@@ -183,8 +198,9 @@ def _pair_metrics(judges: Judges, settings: Settings) -> dict[str, Counterfactua
         found["l1" + base], found["l2" + base] = L1(), L2()
         if judges.lpips is not None:
             found["lpips" + base] = LPIPS(judges.lpips)
-    if judges.faces is not None:
-        found["fva"], found["fs"] = FVA(judges.faces), FS(judges.faces)
+    if (identity := judges.identity) is not None:
+        found["fva"] = FVA(identity.embedding, same_cosine=identity.same_cosine)
+        found["fs"] = FS(identity.embedding)
     if judges.simsiam is not None:
         found["s3"] = S3(judges.simsiam)
     if (oracle := judges.attributes) is not None:

@@ -38,6 +38,7 @@ def readings(judges: Judges, settings: Settings) -> tuple[Reading, ...]:
         *_decisions(),
         *_distances(settings, "original", ""),
         *_distances(settings, "reconstruction", TO_RECONSTRUCTION),
+        *_identity(judges),
         *_networks(),
         *(
             Reading(
@@ -151,20 +152,28 @@ def _distances(settings: Settings, base: str, ending: str) -> tuple[Reading, ...
     )
 
 
-def _networks() -> tuple[Reading, ...]:
+def _identity(judges: Judges) -> tuple[Reading, ...]:
+    if (identity := judges.identity) is None:
+        return ()
     return (
         Reading(
             "fva",
-            "Same person (FVA)",
-            "Share of images in which a face network sees the same person. Doing nothing gives 1.",
+            "Same identity (FVA)",
+            f"Share of images that {identity.name} takes for the same as before, at a cosine above "
+            f"{identity.same_cosine:.2f}. Doing nothing gives 1.",
             "original",
         ),
         Reading(
             "fs",
-            "Face similarity (FS)",
-            "How alike the faces are, from -1 to 1. Doing nothing gives 1.",
+            "Identity similarity (FS)",
+            f"How alike the images are to {identity.name}, from -1 to 1. Doing nothing gives 1.",
             "original",
         ),
+    )
+
+
+def _networks() -> tuple[Reading, ...]:
+    return (
         Reading(
             "s3",
             "SimSiam similarity (S3)",
@@ -220,7 +229,7 @@ def not_computed(judges: Judges) -> str:
         for what, is_missing in (
             ("flips by an independent classifier (give a second one)", judges.oracle is None),
             ("LPIPS (give a distance network)", judges.lpips is None),
-            ("FVA and FS (give a face embedding)", judges.faces is None),
+            ("FVA and FS (give an embedding as identity)", judges.identity is None),
             ("S3 (give a SimSiam embedding)", judges.simsiam is None),
             ("MNAC and CD (give an attribute reader)", attributes is None),
             (

@@ -42,6 +42,13 @@ def test_face_verification_takes_a_cosine_above_one_half_for_one_person() -> Non
     assert metric.scores().over_valid.value == 1
 
 
+def test_an_embeddings_own_threshold_takes_the_place_of_one_half() -> None:
+    for same_cosine, expected in ((-1.1, 1), (0.0, 2 / 4), (0.999, 1 / 4)):
+        metric = FVA(first_two, same_cosine=same_cosine)
+        metric.update(*pairs())
+        assert metric.scores().over_all.value == expected
+
+
 def test_doing_nothing_looks_perfect_so_similarity_alone_proves_nothing() -> None:
     before, _, valid = pairs()
     for metric in (FS(first_two), FVA(first_two), S3(first_two)):

@@ -15,7 +15,12 @@ from torch import Tensor
 
 from stylex.errors import InputError
 from stylex.estimates import Estimate, share
-from stylex.evaluation.counterfactual.measurement import AttributeOracle, Judges, Settings
+from stylex.evaluation.counterfactual.measurement import (
+    AttributeOracle,
+    Identity,
+    Judges,
+    Settings,
+)
 from stylex.evaluation.counterfactual.proximity import mean_difference
 from stylex.evaluation.counterfactual.scorecard import scorecard
 from stylex.evaluation.edits import Edits
@@ -178,7 +183,7 @@ def test_figures_whose_network_is_missing_are_absent_and_named() -> None:
         brightness,
         oracle=brightness,
         lpips=mean_difference,
-        faces=flat,
+        identity=Identity(flat, 0.5, "a face network"),
         simsiam=flat,
         attributes=AttributeOracle(halves, 0, torch.tensor([1.0, 0.5])),
         features={"FD-C": brightness},
