@@ -12,8 +12,9 @@ to the second class, odd ones to the first.
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ import yaml
 
 from benchmarks import measurement
 from stylex import explain, load
+from stylex.attribution.exhibits import Maps
+from stylex.attribution.gradcam import gradcam
+from stylex.attribution.gradients import saliency, smoothgrad
+from stylex.attribution.occlusion import occlusion
 from stylex.data.drawn import MARK, DrawnSet
 from stylex.estimates import Estimate
 from stylex.evaluation import maps
@@ -130,14 +135,21 @@ def pointing(model: StylEx, where: Stage) -> Table:
     reliance: Reliance = where.arena.reliance[where.drawn.class_names[1]]
     values = where.drawn.values[:NUM_MAPS]
     regions = maps.relied_regions(where.drawn, values, reliance, where.arena.least)
-    classifier = model.classifier
-    drawn = {
-        "Gradient": maps.gradient_map(classifier, images, 1),
-        "SmoothGrad": maps.smooth_map(classifier, images, 1, num_samples=50, noise=0.15, seed=0),
-        "Occlusion": maps.occlusion_map(classifier, images, 1, patch_px=5),
-        "Grad-CAM": maps.grad_cam_map(classifier, images, 1),
-    }
+    targets = torch.ones(NUM_MAPS, dtype=torch.int64)
+    drawn = {name: draw(model.classifier, images, targets) for name, draw in map_methods().items()}
     return maps.maps_table({name: maps.place(found, regions) for name, found in drawn.items()})
+
+
+def map_methods() -> dict[str, Callable[..., Maps]]:
+    """Attribution maps with settings fixed before any was scored."""
+    smooth = {"num_samples": 50, "noise": 0.075, "form": "mean", "seed": 0}
+    patch = {"patch_px": 5, "stride_px": 5, "fill": "mean"}
+    return {
+        "Gradient": partial(saliency, signed=False, chunk_size=256),
+        "SmoothGrad": partial(smoothgrad, **smooth, chunk_size=16),
+        "Occlusion": partial(occlusion, **patch, chunk_size=64),
+        "Grad-CAM": partial(gradcam, layer=None, relu=True, chunk_size=256),
+    }
 
 
 @torch.no_grad()

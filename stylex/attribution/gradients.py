@@ -184,7 +184,7 @@ def guided_neuron(
     name = chosen_layer(classifier, images[:1], layer, candidates, "guided_neuron")
     method = attr.NeuronGuidedBackprop(guided, guided.network.get_submodule(name))
 
-    def select(outputs: Tensor) -> Float[Tensor, " b"]:
+    def select(outputs: Tensor) -> Tensor:
         places = neuron_places(outputs.detach(), channel, row, column)
         return outputs.flatten(1).gather(1, places[:, None])[:, 0]
 

@@ -1,25 +1,17 @@
-"""Attribution maps against the truth: does their mass fall where the reasons are drawn?
-
-Four plain maps, each a function of a classifier, images and a class. Sources: Simonyan et al. 2013
-(gradient), Smilkov et al. 2017 (SmoothGrad), Zeiler & Fergus 2014 (occlusion), Selvaraju et al.
-2017 (Grad-CAM).
-"""
+"""Attribution maps against the truth: does their mass fall where the reasons are drawn?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stylex.classifier.frozen import FrozenClassifier
 from stylex.data.drawn import DrawnSet, Values
 from stylex.errors import InputError
 from stylex.estimates import Estimate, mean, share
-from stylex.evaluation.reliance import Classify, Reliance, log_odds, region
+from stylex.evaluation.reliance import Reliance, region
 from stylex.evaluation.tables import Column, Row, Table
-from stylex.types import Images
 
 Maps = Float[Tensor, "n h w"]
 Regions = Bool[Tensor, "n h w"]
@@ -41,80 +33,6 @@ class Placement:
     uniform: Estimate
     pointing: Estimate
     left_out: int
-
-
-def gradient_map(classify: Classify, images: Images, target: int) -> Maps:
-    """Gradient of the class's log odds, its absolute values summed over channels."""
-    return _gradient(classify, images, target).abs().sum(dim=1)
-
-
-def _gradient(classify: Classify, images: Images, target: int) -> Images:
-    images = images.detach().requires_grad_(True)
-    with torch.enable_grad():
-        total = log_odds(classify(images), target).sum()
-    return torch.autograd.grad(total, images)[0]
-
-
-def smooth_map(
-    classify: Classify, images: Images, target: int, num_samples: int, noise: float, seed: int
-) -> Maps:
-    """Mean gradient over noisy copies of the images, its absolute values summed over channels.
-
-    Args:
-        classify: The classifier.
-        images: In [-1, 1].
-        target: Position of the class.
-        num_samples: Copies of each image.
-        noise: Standard deviation of the noise, in units of [-1, 1].
-        seed: Of the noise.
-    """
-    random = torch.Generator().manual_seed(seed)
-    total = torch.zeros_like(images)
-    for _ in range(num_samples):
-        noisy = images + noise * torch.randn(images.shape, generator=random).to(images.device)
-        total += _gradient(classify, noisy, target)
-    return (total / num_samples).abs().sum(dim=1)
-
-
-@torch.no_grad()
-def occlusion_map(classify: Classify, images: Images, target: int, patch_px: int) -> Maps:
-    """Change of the class's log odds when a square of pixels becomes the image's mean colour.
-
-    The squares tile the image; every pixel of one has its change.
-    """
-    height, width = images.shape[2:]
-    grey = images.mean(dim=(2, 3), keepdim=True)
-    base = log_odds(classify(images), target)
-    maps = images.new_zeros(len(images), height, width)
-    for top in range(0, height, patch_px):
-        for left in range(0, width, patch_px):
-            place = (slice(top, top + patch_px), slice(left, left + patch_px))
-            hidden = images.clone()
-            hidden[:, :, place[0], place[1]] = grey
-            change = base - log_odds(classify(hidden), target)
-            maps[:, place[0], place[1]] = change[:, None, None]
-    return maps
-
-
-def grad_cam_map(classifier: FrozenClassifier, images: Images, target: int) -> Maps:
-    """Channels of the last feature layer, weighted by their mean gradients; negative sums are 0.
-
-    Raises:
-        InputError: If the classifier names no feature layers.
-    """
-    if not classifier.feature_layers:
-        raise InputError(
-            "Grad-CAM needs a classifier with feature layers, got none; give "
-            "classifier.feature_layers"
-        )
-    images = images.detach().requires_grad_(True)  # so that the features depend on something
-    with torch.enable_grad():
-        logits, features = classifier.features(images)
-        total = log_odds(logits, target).sum()
-    last = features[-1]
-    weights = torch.autograd.grad(total, last)[0].mean(dim=(2, 3), keepdim=True)
-    maps = (weights * last).sum(dim=1, keepdim=True).relu().detach()
-    return F.interpolate(maps, images.shape[2:], mode="bilinear")[:, 0]
 
 
 def relied_regions(drawn: DrawnSet, values: Values, reliance: Reliance, least: float) -> Regions:
