@@ -214,7 +214,7 @@ def _check(
         )
     if not all(0 < part <= 1 for part in randomised):
         raise InputError(
-            f"randomised must be shares of the layers in (0, 1], got {list(randomised)}; give others"
+            f"randomised must be shares of layers in (0, 1], got {list(randomised)}; give others"
         )
 
 
@@ -233,12 +233,12 @@ def _table(
     return Table(
         tuple(headings),
         tuple(cells),
-        f"Over {count} images, 95 % intervals over images. Insertion: mean probability of the class "
-        "while the strongest pixels are put in first, more is better. Deletion: while they are "
-        "taken away first, less is better. A map must beat the random order. Sensitivity: change "
-        "of the map, in units of its norm, under noise too weak to see, less is better. Layers "
-        "random: rank correlation with the map of a network with untrained layers, from the last "
-        "one back; a map that stays near 1 does not show what was learnt.",
+        f"Over {count} images, 95 % intervals over images. Insertion: mean probability of the "
+        "class while the strongest pixels are put in first, more is better. Deletion: while they "
+        "are taken away first, less is better. A map must beat the random order. Sensitivity: "
+        "change of the map, in units of its norm, under noise too weak to see, less is better. "
+        "Layers random: rank correlation with the map of a network with untrained layers, from "
+        "the last one back; a map that stays near 1 does not show what was learnt.",
     )
 
 

@@ -22,8 +22,10 @@ RISING = (
 )  # ReLU6 is a Hardtanh
 FALLING = (nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
 # What their calls are named in a graph of gradients.
-STEPS = ("Relu", "Hardtanh", "Threshold", "LeakyRelu", "PreluKernel", "RreluWithNoise")
-STEPS += ("Elu", "Celu", "Softplus", "Gelu", "Silu", "Mish", "Hardswish")
+STEPS = (
+    *("Relu", "Hardtanh", "Threshold", "LeakyRelu", "PreluKernel", "RreluWithNoise"),
+    *("Elu", "Celu", "Softplus", "Gelu", "Silu", "Mish", "Hardswish"),
+)
 
 
 def guided_copy(classifier: FrozenClassifier, image: Images) -> FrozenClassifier:

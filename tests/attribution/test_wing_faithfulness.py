@@ -94,10 +94,14 @@ def test_sensitivity_is_captums_where_the_map_is_the_image() -> None:
     noises = [(torch.rand(3, SIDE, SIDE, generator=random) * 2 - 1) * 0.1 for _ in range(5)]
     worst = max(float(noise.mean(dim=0).norm()) for noise in noises)
     torch.testing.assert_close(found, worst / maps.flatten(1).norm(dim=1))
-    flat = sensitivity_max(constant, linear(), images, targets, constant(None, images, None), 0.1, 5, 0)  # type: ignore[arg-type]
+    flat = sensitivity_max(
+        constant, linear(), images, targets, constant(None, images, None), 0.1, 5, 0
+    )  # type: ignore[arg-type]
     assert not flat.any()
     nothing = torch.zeros(3, SIDE, SIDE)
-    assert sensitivity_max(image_itself, linear(), images, targets, nothing, 0.1, 1, 0).isnan().all()
+    assert (
+        sensitivity_max(image_itself, linear(), images, targets, nothing, 0.1, 1, 0).isnan().all()
+    )
 
 
 def test_the_pointing_game_leaves_empty_regions_out_and_flat_maps_point_nowhere() -> None:
@@ -132,7 +136,7 @@ def test_a_map_that_ignores_the_classifier_is_found_out_and_one_that_does_not_is
     [
         ({"methods": {}}, "at least one method of maps, got none"),
         ({"num_steps": 0}, "of at least 1, got 4, 0 and 2"),
-        ({"randomised": [0.0]}, r"shares of the layers in \(0, 1\], got \[0.0\]"),
+        ({"randomised": [0.0]}, r"shares of layers in \(0, 1\], got \[0.0\]"),
     ],
 )
 def test_checks_that_cannot_be_are_refused(given: dict[str, Any], message: str) -> None:

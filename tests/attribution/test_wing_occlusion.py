@@ -55,7 +55,9 @@ def test_fills_are_what_they_are_called() -> None:
     images = pictures(2)
     means = images.mean(dim=(2, 3))
     assert torch.allclose(filled(images, "mean", 1.0)[:, :, 3, 4], means)
-    assert torch.equal(filled(images, [0.1, 0.2, 0.3], 1.0)[1, :, 0, 7], torch.tensor([0.1, 0.2, 0.3]))
+    assert torch.equal(
+        filled(images, [0.1, 0.2, 0.3], 1.0)[1, :, 0, 7], torch.tensor([0.1, 0.2, 0.3])
+    )
     blurred = filled(images, "blur", 2.0)
     assert blurred.std() < images.std() / 3
     assert blurred.mean(dim=(2, 3)).sub(means).abs().max() < 0.2

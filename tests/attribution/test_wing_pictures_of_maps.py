@@ -121,6 +121,4 @@ def test_seeds_that_cannot_be_are_refused(given: dict[str, Any], message: str) -
 
     chosen = {"smoothing": 0.0, **SETTINGS, **given}
     with pytest.raises(InputError, match=message):
-        segmentation(
-            linear(), pictures(1), torch.tensor([0]), map_method=brightness, **chosen
-        )
+        segmentation(linear(), pictures(1), torch.tensor([0]), map_method=brightness, **chosen)
