@@ -139,7 +139,7 @@ def _outputs(
         yield from layer_places(classifier.network, classifier.adapter(chunk), layer)
 
 
-def _sheet(filters: Filters, scaling: str, sheet_px: int) -> Float[Tensor, "1 y x"]:
+def _sheet(filters: Filters, scaling: str, sheet_px: int) -> Float[Tensor, "1 rows columns"]:
     """Maps side by side: black to white where nothing is negative, or else around grey."""
     size = filters.abs().amax(dim=(1, 2), keepdim=True)
     if scaling == "layer":

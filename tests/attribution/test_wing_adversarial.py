@@ -95,7 +95,7 @@ def test_a_larger_budget_succeeds_at_least_as_often_on_a_linear_model(norm: str)
     assert rates[0] < rates[-1] == 1
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients:UserWarning")
 @pytest.mark.parametrize("toward", [None, "dog"])
 def test_attacks_equal_those_of_captum(
     curved: FrozenClassifier, images: Images, toward: str | None
@@ -109,12 +109,12 @@ def test_attacks_equal_those_of_captum(
     goals = targets if toward is None else torch.ones_like(targets)
     theirs = {"targeted": toward is not None, "target": goals}
     attack = robust.FGSM(curved, loss, lower_bound=-1, upper_bound=1)
-    expected = attack.perturb(images, epsilon=8 / 127.5, **theirs)
+    expected = attack.perturb(images, epsilon=8 / 127.5, **theirs).detach()
     found = fgsm(curved, images, targets, **{**FGSM, "toward": toward})[0].images[1::3]
     assert torch.equal(levels(found), levels(expected))
     steps = {"radius": 8 / 127.5, "step_size": 2 / 127.5, "step_num": 6}
     attack = robust.PGD(curved, loss, lower_bound=-1, upper_bound=1)
-    expected = attack.perturb(images, **steps, **theirs)
+    expected = attack.perturb(images, **steps, **theirs).detach()
     changed = {"toward": toward, "random_start": False}
     found = pgd(curved, images, targets, **{**PGD, **changed})[0].images[1::3]
     assert torch.equal(levels(found), levels(expected))
