@@ -78,8 +78,8 @@ def receptive_fields(
         input_shape: Channels, height and width of the network's input.
 
     Raises:
-        InputError: If there is no such layer or filter, or if a field is larger than the input or is
-            not the same at every place.
+        InputError: If there is no such layer or filter, or a field is larger than the input or not
+            the same at every place.
     """
     check_layer(network, layer, "layer")
     probe = _Probe(network, layer, input_shape)
