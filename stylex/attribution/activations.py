@@ -139,7 +139,7 @@ def _outputs(
         yield from layer_places(classifier.network, classifier.adapter(chunk), layer)
 
 
-def _sheet(filters: Filters, scaling: str, sheet_px: int) -> Float[Tensor, "1 y x"]:
+def _sheet(filters: Filters, scaling: str, sheet_px: int) -> Float[Tensor, "1 rows columns"]:
     """Maps side by side: black to white where nothing is negative, or else around grey."""
     size = filters.abs().amax(dim=(1, 2), keepdim=True)
     if scaling == "layer":
@@ -155,7 +155,7 @@ def _sheet(filters: Filters, scaling: str, sheet_px: int) -> Float[Tensor, "1 y 
         scaled = F.adaptive_avg_pool2d(scaled, (height, width))
     else:
         scaled = scaled.repeat_interleave(int(factor), 1).repeat_interleave(int(factor), 2)
-    return from_uint8(grid(scaled[:, None].float(), columns))
+    return from_uint8(grid(scaled[:, None].float(), columns)[None])[0]
 
 
 def _caption(layer: str, filters: Filters, scaling: str, drawn: int) -> str:

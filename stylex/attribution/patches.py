@@ -14,7 +14,6 @@ from stylex.attribution.reception import Box, Field, central_layer, covering, re
 from stylex.classifier.frozen import FrozenClassifier
 from stylex.classifier.recording import check_layer, recorded
 from stylex.data.datasets import ImageSet
-from stylex.errors import InputError
 from stylex.imaging import resize
 from stylex.progress import Progress, quiet
 from stylex.types import Images, Labels
@@ -143,21 +142,17 @@ def strongest_places(
         classifier: On `device`.
         data: Read once, in order.
         layer: With rows and columns.
-        filters: Positions among its channels.
+        filters: Positions among its channels, checked before.
         num_patches: At most so many of each filter.
         chunk_size: Images at once.
         device: Where to compute.
         progress: Shows how far it is.
-
-    Raises:
-        InputError: If there is no such filter.
     """
     values = torch.empty(0, len(filters), device=device)
     places = torch.empty(0, len(filters), 3, dtype=torch.int64, device=device)
     for chunk in progress(torch.arange(len(data)).split(chunk_size), layer):
         images = data.batch(chunk.tolist())[0].to(device)
         output = layer_places(classifier.network, classifier.adapter(images), layer)
-        _check_filters(filters, output.shape[1], layer)
         peaks, here = _peaks(output[:, list(filters)], chunk.to(device))
         values, places = torch.cat((values, peaks)), torch.cat((places, here))
         order = values.argsort(dim=0, descending=True, stable=True)[:num_patches]  # [n f]
@@ -203,15 +198,6 @@ def _peaks(
     width = output.shape[3]
     where = (positions[:, None].expand_as(best), best // width, best % width)
     return flat.gather(2, best[:, :, None])[:, :, 0], torch.stack(where, dim=2)
-
-
-def _check_filters(filters: Sequence[int], count: int, layer: str) -> None:
-    for position in filters:
-        if not 0 <= position < count:
-            raise InputError(
-                f"method.patches.filters must be from 0 to {count - 1} for layer '{layer}', got "
-                f"{position}"
-            )
 
 
 def _row(

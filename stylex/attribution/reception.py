@@ -78,12 +78,18 @@ def receptive_fields(
         input_shape: Channels, height and width of the network's input.
 
     Raises:
-        InputError: If a field is larger than the input, or is not the same at every place.
+        InputError: If there is no such layer or filter, or a field is larger than the input or not
+            the same at every place.
     """
     check_layer(network, layer, "layer")
     probe = _Probe(network, layer, input_shape)
     found = []
     for position in filters:
+        if not 0 <= position < probe.num_filters:
+            raise InputError(
+                f"filters must be from 0 to {probe.num_filters - 1} for layer '{layer}', got "
+                f"{position}"
+            )
         rows = _extent(probe, ROWS, position, None)
         columns = _extent(probe, COLUMNS, position, rows)
         if rows is None or columns is None:
@@ -171,6 +177,7 @@ class _Probe:
 
     Attributes:
         sizes: Height and width of the input.
+        num_filters: Of the layer.
         places: Rows and columns of places.
         looks: For an axis, whether pixels are lost from its end, and how many are: of every filter,
             the places along the axis that notice, counted from the side of the loss.
@@ -180,7 +187,7 @@ class _Probe:
         self.network, self.layer = network, layer
         self.channels, *self.sizes = input_shape
         self.looks: dict[tuple[int, bool, int], list[list[bool]]] = {}
-        self.places = self._output(self._inputs()).shape[2:]
+        _, self.num_filters, *self.places = self._output(self._inputs()).shape
 
     def _inputs(self) -> Tensor:
         return next(self.network.parameters()).new_zeros(1, self.channels, *self.sizes)

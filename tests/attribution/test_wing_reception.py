@@ -57,9 +57,7 @@ def residual() -> nn.Module:
 
 
 def branched() -> nn.Module:
-    return Wrapped(
-        nn.Conv2d(2, 2, 3, padding=1), lambda inner, x: torch.cat((x, inner(x)), dim=1)
-    )
+    return Wrapped(nn.Conv2d(2, 2, 3, padding=1), lambda inner, x: torch.cat((x, inner(x)), dim=1))
 
 
 def positive(network: nn.Module) -> nn.Module:
