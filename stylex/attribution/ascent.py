@@ -79,7 +79,7 @@ def ascent(
     else:
         wanted = torch.tensor(list(filters), dtype=torch.int64, device=images.device)
         shown = torch.arange(len(wanted), device=images.device)
-        measure = _filter_score(classifier, layer, place, wanted, canvas.images(start))
+        measure = _filter_score(classifier, layer, place, filters, canvas.images(start))
         spot = "" if place is None else f" at row {place[0]}, column {place[1]}"
         names = [f"{layer}, filter {i}{spot}" for i in filters]
 
@@ -136,7 +136,7 @@ def _filter_score(
     classifier: FrozenClassifier,
     layer: str,
     place: Sequence[int] | None,
-    filters: Labels,
+    filters: Sequence[int],
     example: Images,
 ) -> Measure:
     """Mean of a channel of the layer's output, or its value at one place."""
@@ -153,9 +153,9 @@ def _filter_score(
             f"layer must give one map per filter, got '{layer}' with an output of shape {shape}; "
             "name a convolution, or layer=null for a class"
         )
-    if len(filters) == 0 or not 0 <= int(filters.min()) <= int(filters.max()) < shape[1]:
+    if not filters or not 0 <= min(filters) <= max(filters) < shape[1]:
         raise InputError(
-            f"filters must be some of 0 to {shape[1] - 1} for '{layer}', got {filters.tolist()}"
+            f"filters must be some of 0 to {shape[1] - 1} for '{layer}', got {list(filters)}"
         )
     if place is not None and not (0 <= place[0] < shape[2] and 0 <= place[1] < shape[3]):
         raise InputError(

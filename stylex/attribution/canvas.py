@@ -65,7 +65,12 @@ class Canvas:
         rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.fftfreq(size)[None]
         frequencies = (rows.square() + columns.square()).sqrt().clamp(min=1 / size)  # [h w]
         amplitudes = frequencies**-self.decay
-        amplitudes = amplitudes / (2 * amplitudes.square().mean()).sqrt()  # real and imaginary
+        # Real and imaginary part have variance 1 each; of waves that no column
+        # changes, half is lost, for the spectrum of real values mirrors itself.
+        variances = 2 * amplitudes.square()
+        variances[:, columns[0].abs() == 0] /= 2
+        variances[:, columns[0].abs() == 0.5] /= 2
+        amplitudes = amplitudes / variances.mean().sqrt()
         return amplitudes[:, : size // 2 + 1].to(device)
 
 

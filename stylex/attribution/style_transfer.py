@@ -115,11 +115,17 @@ def gram(features: Features) -> Float[Tensor, "b c c"]:
 def style_loss(
     features: Mapping[str, Features], grams: Mapping[str, Float[Tensor, "1 c c"]]
 ) -> Float[Tensor, ""]:
-    """Squared distance of Gram matrices as a share of the style's own, averaged over the layers."""
-    shares = [
-        (gram(features[layer]) - wanted).square().sum() / wanted.square().sum().clamp(min=1e-12)
-        for layer, wanted in grams.items()
-    ]
+    """Squared distance of Gram matrices as a share of the style's own, averaged over the layers.
+
+    Every channel is first divided by its root mean square in the style, so that none outweighs
+    the others.
+    """
+    shares = []
+    for layer, wanted in grams.items():
+        scale = wanted.diagonal(dim1=1, dim2=2).clamp(min=1e-12).rsqrt()
+        scales = scale[:, :, None] * scale[:, None, :]  # [1 c c]
+        distance = ((gram(features[layer]) - wanted) * scales).square().sum()
+        shares.append(distance / (wanted * scales).square().sum().clamp(min=1e-12))
     return torch.stack(shares).mean()
 
 

@@ -78,5 +78,3 @@ def blur(images: Images, std_px: float) -> Images:
     padded = F.pad(images, (radius, radius, radius, radius), mode="reflect")
     across = F.conv2d(padded, weights, groups=images.shape[1])
     return F.conv2d(across, weights.transpose(2, 3), groups=images.shape[1])
-
-
