@@ -99,7 +99,7 @@ def ascent(
             parts.append(canvas.images(numbers))
             after = measure(parts[-1], goals)
         for first, last in zip(before.tolist(), after.tolist(), strict=True):
-            captions.append(f"{names[len(captions)]}: {first:.2f} → {last:.2f}")
+            captions.append(f"{names[len(captions)]}: {first:.3g} → {last:.3g}")
     pictures = torch.cat(parts)[shown]
     return Pictures(pictures, tuple(captions[i] for i in shown.tolist()), columns)
 

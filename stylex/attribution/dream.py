@@ -81,7 +81,8 @@ def dream(
         parts.append(picture)
         before = excitement(classifier, photographs, layers).tolist()
         after = excitement(classifier, picture, layers).tolist()
-        captions += [f"{', '.join(layers)}: {a:.2f} → {b:.2f}" for a, b in zip(before, after)]
+        for first, last in zip(before, after, strict=True):
+            captions.append(f"{', '.join(layers)}: {first:.3g} → {last:.3g}")
     return Pictures(torch.cat(parts), tuple(captions), columns)
 
 
@@ -122,7 +123,7 @@ def excitement(
     return torch.stack(squares).mean(dim=0)
 
 
-def resized(images: Images, size: Sequence[int]) -> Images:
+def resized(images: Images, size: Sequence[int]) -> Float[Tensor, "b c h2 w2"]:
     """Images of any size at another one, antialiased where they shrink."""
     if images.shape[2:] == torch.Size(size):
         return images

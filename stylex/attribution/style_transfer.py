@@ -24,6 +24,7 @@ from stylex.progress import Progress, quiet
 from stylex.types import Images, Labels
 
 Features = Float[Tensor, "b c h w"]
+Style = Float[Tensor, "1 c h2 w2"]
 Loss = Callable[[Images], Float[Tensor, ""]]
 
 
@@ -112,9 +113,7 @@ def gram(features: Features) -> Float[Tensor, "b c c"]:
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
-def style_loss(
-    features: Mapping[str, Features], grams: Mapping[str, Float[Tensor, "1 c c"]]
-) -> Float[Tensor, ""]:
+def style_loss(features: Mapping[str, Tensor], grams: Mapping[str, Tensor]) -> Float[Tensor, ""]:
     """Squared distance of Gram matrices as a share of the style's own, averaged over the layers.
 
     Every channel is first divided by its root mean square in the style, so that none outweighs
@@ -129,9 +128,7 @@ def style_loss(
     return torch.stack(shares).mean()
 
 
-def content_loss(
-    features: Mapping[str, Features], wanted: Mapping[str, Features]
-) -> Float[Tensor, ""]:
+def content_loss(features: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Float[Tensor, ""]:
     """Squared distance of the layers' outputs as a share of the photograph's own, averaged."""
     shares = [
         (features[layer] - there).square().sum() / there.square().sum().clamp(min=1e-12)
@@ -143,14 +140,14 @@ def content_loss(
 def transfer_loss(
     classifier: FrozenClassifier,
     photograph: Images,
-    style: Images,
+    style: Style,
     style_weight: float,
     painting: Painting,
 ) -> Loss:
     """The loss of one picture, of the photograph's size: content, style and total variation."""
     layers = [*dict.fromkeys((*painting.content_layers, *painting.style_layers))]
 
-    def features(images: Images) -> dict[str, Features]:
+    def features(images: Images) -> dict[str, Tensor]:
         return layer_outputs(classifier.network, classifier.adapter.normalise(images), layers)
 
     with torch.no_grad():
@@ -197,7 +194,7 @@ def _minimise(loss: Loss, photograph: Images, painting: Painting, progress: Prog
     return picture.detach().clamp(-1, 1)
 
 
-def _style_image(style: str | int, images: Images, longer_px: int) -> Images:
+def _style_image(style: str | int, images: Images, longer_px: int) -> Style:
     if isinstance(style, str):
         pixels = read_whole(Path(style), longer_px, images.shape[1])
         return from_uint8(pixels[None]).to(images.device)
