@@ -139,6 +139,7 @@ def test_styles_of_any_size_come_from_files(classifier: FrozenClassifier, tmp_pa
     assert found.images.shape == (3, 3, 12, 17)
 
 
+@pytest.mark.slow
 def test_vgg_paints_from_a_file_of_its_weights(tmp_path: Path) -> None:
     from torchvision.models import vgg11
 
