@@ -87,7 +87,8 @@ def ascent(
         penalty = l2 * pictures.square().mean(dim=(1, 2, 3))
         return measure(seen, goals) - penalty - total_variation_weight * total_variation(pictures)
 
-    parts, captions = [], []
+    parts: list[Images] = []
+    captions: list[str] = []
     for goals in wanted.split(chunk_size):
         numbers = start.expand(len(goals), *start.shape[1:]).clone()
         with torch.no_grad():
