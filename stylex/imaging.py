@@ -114,6 +114,38 @@ def read_image(path: Path, resolution: int, channels: int) -> Picture:
     Raises:
         InputError: If the file cannot be read or decoded, or `channels` is neither 1 nor 3.
     """
+    picture = _opened(path, channels)
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    # Cropped first: with `box`, the filter would see the pixels beyond the square.
+    picture = picture.crop((left, top, left + side, top + side))
+    return _sampled(picture, resolution, resolution)
+
+
+def read_whole(path: Path, longer_px: int, channels: int) -> Picture:
+    """Reads a file as `read_image` does, but keeps all of it and its proportions.
+
+    Args:
+        path: The file.
+        longer_px: The longer of the picture's height and width, in pixels.
+        channels: 1 for grey (ITU-R 601 luma), 3 for RGB.
+
+    Returns:
+        Pixels in [0, 255].
+
+    Raises:
+        InputError: If the file cannot be read or decoded, or a number is out of its range.
+    """
+    if longer_px < 1:
+        raise InputError(f"the longer side must be at least 1 pixel, got {longer_px}")
+    picture = _opened(path, channels)
+    share = longer_px / max(picture.size)
+    width, height = (max(1, round(side * share)) for side in picture.size)
+    return _sampled(picture, height, width)
+
+
+def _opened(path: Path, channels: int) -> Image.Image:
+    """An 8-bit opaque picture, grey or RGB."""
     check_channels(channels)
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as file:
@@ -124,13 +156,12 @@ def read_image(path: Path, resolution: int, channels: int) -> Picture:
             f"images must be readable PNG, JPEG or WebP files, got {path} ({reason}): "
             "replace or remove it"
         ) from error
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    # Cropped first: with `box`, the filter would see the pixels beyond the square.
-    picture = picture.crop((left, top, left + side, top + side))
-    picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
-    pixels = np.array(picture).reshape(resolution, resolution, channels)
+    return picture.convert("L" if channels == 1 else "RGB")
+
+
+def _sampled(picture: Image.Image, height: int, width: int) -> Picture:
+    picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    pixels = np.array(picture).reshape(height, width, -1)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
