@@ -29,6 +29,10 @@ def train(config: dict[str, Any], raw: DictConfig) -> None:
             f"train.py's task must be one of {', '.join(tasks)}, got '{config['task']}'; others "
             "are python -m stylex.evaluation's"
         )
+    if config["task"] == "embedding":
+        from stylex.training.objective import check_objective
+
+        check_objective(config["loss"], config["miner"], config["training"])
     from stylex.artifacts import check_writable
 
     folder = Path(config["output_dir"])
@@ -176,13 +180,12 @@ def train_embedding(config: dict[str, Any], raw: DictConfig, folder: Path) -> No
     from stylex.classifier.embedding import RETRIEVAL_FILE, build_embedding
     from stylex.data.subset import ClassSubset, split_classes
     from stylex.progress import Bars
-    from stylex.training.embedding import EmbeddingTraining, check_objective, choose_device
+    from stylex.training.embedding import EmbeddingTraining, choose_device
     from stylex.training.loop import go_on
     from stylex.training.resumption import data_facts, lasting
 
     settings, seed = config["training"], config["seed"]
     loss, miner, held = config["loss"], config["miner"], config["held_out"]
-    check_objective(loss, miner, settings)
     device = choose_device(config["trainer"])
     whole = training_set(raw.data)
     kept, others = split_classes(whole.class_names, held["classes"], held["share"], seed)

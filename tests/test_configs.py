@@ -218,7 +218,8 @@ def test_every_training_option_builds_its_recipe(option: str) -> None:
         assert len(module.configure_optimizers()) == 3
     elif option == "embedding":
         from stylex.classifier.embedding import Embedding
-        from stylex.training.embedding import EmbeddingTraining, check_objective
+        from stylex.training.embedding import EmbeddingTraining
+        from stylex.training.objective import check_objective
 
         named = {name: config[name] for name in ("loss", "miner")}
         check_objective(**named, settings=settings)

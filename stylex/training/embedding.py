@@ -21,39 +21,6 @@ from stylex.data.steps import step_seed
 from stylex.errors import InputError
 from stylex.types import Images, Labels
 
-LOSSES, MINERS = ("cross_entropy", "contrastive", "triplet"), ("none", "hard", "semi_hard")
-
-
-def check_objective(loss: str, miner: str, settings: Mapping[str, Any]) -> None:
-    """Refuses a loss and a miner that do not exist or do not go together, and their numbers.
-
-    Args:
-        loss: One of `LOSSES`.
-        miner: One of `MINERS`.
-        settings: The configuration's `training`.
-
-    Raises:
-        InputError: If so, or if their package is missing.
-    """
-    for name, value, known in (("loss", loss, LOSSES), ("miner", miner, MINERS)):
-        if value not in known:
-            raise InputError(f"{name} must be one of {', '.join(known)}, got '{value}'")
-    if loss == "cross_entropy" and miner != "none":
-        raise InputError(
-            f"loss=cross_entropy looks at single images, so miner must be none, got '{miner}'; "
-            "take loss=contrastive or triplet to mine"
-        )
-    for name in ("temperature", "margin", "apart", "learning_rate"):
-        if settings[name] <= 0:
-            raise InputError(f"training.{name} must be above 0, got {settings[name]}")
-    try:
-        import pytorch_metric_learning  # noqa: F401  only whether it is there
-    except ImportError as error:
-        raise InputError(
-            "task=embedding needs pytorch-metric-learning, got none; pip install "
-            "'stylex[attribution]'"
-        ) from error
-
 
 def choose_device(trainer: Mapping[str, Any]) -> torch.device:
     """The one device that the configuration's `trainer` names.
@@ -80,7 +47,7 @@ def build_loss(
     """A loss of embeddings and labels, and of mined indices or none; it may have parameters.
 
     Args:
-        name: One of `LOSSES`.
+        name: As `check_objective` lets it through.
         num_classes: Trained on.
         dim: Length of the vectors.
         temperature: Of the cross-entropy: cosines are divided by it.
@@ -131,8 +98,8 @@ class EmbeddingTraining:
         Args:
             embedding: To be trained, on its device.
             settings: The configuration's `training`.
-            loss: One of `LOSSES`.
-            miner: One of `MINERS`.
+            loss: As `check_objective` lets it through.
+            miner: As `check_objective` lets it through.
             num_classes: Trained on.
             seed: Of augmentation and dropout; the loss's own weights start from it too.
         """

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from stylex.attribution.embeddings import neighbours
 from stylex.classifier.embedding import build_embedding, own_embedding
@@ -127,6 +128,19 @@ def test_the_classifier_is_left_as_it_was_even_after_an_error(
         )
     assert torch.equal(tiny_classifier(tiny_images), before)
     assert not any(module._forward_pre_hooks for module in tiny_classifier.modules())
+
+
+def test_the_file_binds_every_number_of_the_method(
+    tiny_classifier: FrozenClassifier, tiny_images: Images, data: Drawn
+) -> None:
+    file = Path(__file__).parents[2] / "configs" / "method" / "embeddings.yaml"
+    given = yaml.safe_load(file.read_text())
+    assert given.pop("_target_") == f"{neighbours.__module__}.{neighbours.__qualname__}"
+    assert given.pop("_partial_") is True
+    found, _ = neighbours(
+        tiny_classifier, tiny_images[:2], asked(tiny_images[:2]), data=data, **given
+    )
+    assert len(found.images) == 2 * (given["num_neighbours"] + 1)
 
 
 def test_mistakes_are_one_sentence(

@@ -18,9 +18,9 @@ from stylex.training.embedding import (
     EmbeddingTraining,
     build_loss,
     build_miner,
-    check_objective,
     choose_device,
 )
+from stylex.training.objective import check_objective
 
 CLASSES = ("disc", "dot", "line", "ring", "square")
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_trained_is_refused(
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pytorch_metric_learning", None)
+    monkeypatch.setattr("stylex.training.objective.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'stylex\[attribution\]'"):
         check_objective("triplet", "none", GOOD)
 
