@@ -142,8 +142,8 @@ def pointing(model: StylEx, where: Stage) -> Table:
 
 def map_methods() -> dict[str, Callable[..., Maps]]:
     """Attribution maps with settings fixed before any was scored."""
-    smooth = {"num_samples": 50, "noise": 0.075, "form": "mean", "seed": 0}
-    patch = {"patch_px": 5, "stride_px": 5, "fill": "mean"}
+    smooth: dict[str, Any] = {"num_samples": 50, "noise": 0.075, "form": "mean", "seed": 0}
+    patch: dict[str, Any] = {"patch_px": 5, "stride_px": 5, "fill": "mean"}
     return {
         "Gradient": partial(saliency, signed=False, chunk_size=256),
         "SmoothGrad": partial(smoothgrad, **smooth, chunk_size=16),

@@ -18,6 +18,7 @@ from stylex.attribution.canvas import total_variation
 from stylex.attribution.exhibits import Pictures
 from stylex.classifier.frozen import FrozenClassifier
 from stylex.classifier.recording import check_layer, layer_outputs
+from stylex.data.datasets import ImageSet
 from stylex.errors import InputError
 from stylex.imaging import from_uint8, read_whole
 from stylex.progress import Progress, quiet
@@ -56,6 +57,7 @@ def style_transfer(
     images: Images,
     targets: Labels,
     *,
+    data: ImageSet,
     style: str | int,
     style_longer_px: int,
     style_weights: Sequence[float],
@@ -70,7 +72,8 @@ def style_transfer(
         classifier: Its network is read up to the last of the layers, at the images' own size.
         images: Photographs, square or not.
         targets: Unused: a style has no class.
-        style: Path of a PNG, JPEG or WebP file, or the number of one of the images.
+        data: The data set that a style's position speaks of.
+        style: Path of a PNG, JPEG or WebP file, or a position in the data set.
         style_longer_px: Longer side of a style from a file, in pixels: sets the grain's size.
         style_weights: Weights of the style against the content, a picture for each.
         painting: Layers, other weights and the optimiser.
@@ -91,7 +94,7 @@ def style_transfer(
             "style_weights and painting.style_layers must not be empty, got "
             f"{list(style_weights)} and {list(painting.style_layers)}"
         )
-    model = _style_image(style, images, style_longer_px)
+    model = _style_image(style, data, style_longer_px, images)
     rows, captions = [], []
     for photograph in images.split(1):
         rows.append(photograph)
@@ -194,13 +197,14 @@ def _minimise(loss: Loss, photograph: Images, painting: Painting, progress: Prog
     return picture.detach().clamp(-1, 1)
 
 
-def _style_image(style: str | int, images: Images, longer_px: int) -> Style:
+def _style_image(style: str | int, data: ImageSet, longer_px: int, images: Images) -> Style:
     if isinstance(style, str):
-        pixels = read_whole(Path(style), longer_px, images.shape[1])
-        return from_uint8(pixels[None]).to(images.device)
-    if not 0 <= style < len(images):
+        found = from_uint8(read_whole(Path(style), longer_px, images.shape[1])[None])
+    elif 0 <= style < len(data):
+        found = data.batch([style])[0]
+    else:
         raise InputError(
-            f"style must be a path or the number of an image from 0 to {len(images) - 1}, "
-            f"got {style}"
+            f"style must be a path or a position from 0 to {len(data) - 1} in the data set, got "
+            f"{style}"
         )
-    return images[style : style + 1]
+    return found.to(images.device)

@@ -19,6 +19,7 @@ from stylex.attribution.style_transfer import (
     transfer_loss,
 )
 from stylex.classifier.frozen import Adapter, FrozenClassifier, build_classifier
+from stylex.data.datasets import ImageSet
 from stylex.errors import InputError
 from stylex.imaging import read_whole, write_png
 from stylex.types import Images
@@ -48,11 +49,29 @@ def run(
         classifier,
         images,
         torch.zeros(len(images), dtype=torch.int64),
+        data=Wall(given.pop("wall", images)),
         style=style,
         style_longer_px=24,
         style_weights=given.pop("style_weights", [1.0, 100.0]),
         painting=Painting(**{**PAINTING, **given}),
     )
+
+
+class Wall(ImageSet):
+    """A data set of some pictures."""
+
+    def __init__(self, pictures: Images) -> None:
+        labels = torch.zeros(len(pictures), dtype=torch.int64)
+        super().__init__(
+            class_names=("a", "b"), labels=labels, split="test", resolution=12, channels=3
+        )
+        self.pictures = pictures
+
+    def _images(self, positions: Tensor) -> Images:
+        return self.pictures[positions]
+
+    def _content(self) -> bytes:
+        return b""
 
 
 def photographs(count: int = 2) -> Images:
@@ -126,7 +145,7 @@ def test_paintings_repeat_and_do_not_hang_on_the_batch(classifier: FrozenClassif
     images = photographs(3)
     found = run(classifier, images)[1].images
     assert torch.equal(found, run(classifier, images)[1].images)
-    alone = run(classifier, images[:2])[1].images
+    alone = run(classifier, images[:2], wall=images)[1].images
     torch.testing.assert_close(alone, found[:6], rtol=0, atol=1e-5)
 
 
@@ -165,7 +184,7 @@ def test_vgg_paints_from_a_file_of_its_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("style", "given", "sentence"),
     [
-        (2, {}, "style must be a path or the number of an image from 0 to 1, got 2"),
+        (2, {}, "style must be a path or a position from 0 to 1 in the data set, got 2"),
         ("none.png", {}, "images must be readable PNG, JPEG or WebP files, got none.png"),
         (0, {"optimiser": "sgd"}, "painting.optimiser must be lbfgs or adam, got 'sgd'"),
         (0, {"style_layers": ["x"]}, "painting.style_layers must name a layer of the network"),
