@@ -15,7 +15,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MOST_BYTES = 300_000
-SLOW = {"search": pytest.mark.slow}  # half a minute
+SLOW = {name: pytest.mark.slow for name in ("search", "attribution")}  # half a minute
 PATHS = re.compile(r"/(home|root|tmp|usr|opt|mnt|work|Users|var)/|[A-Z]:\\\\")  # of a computer
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -40,7 +40,7 @@ def kinds(notebook: NotebookNode) -> list[set[str]]:
 
 
 def test_the_notebooks_were_seen() -> None:
-    assert {path.stem for path in NOTEBOOKS} >= {"data_flow", "search"}
+    assert {path.stem for path in NOTEBOOKS} >= {"data_flow", "search", "attribution"}
 
 
 @pytest.mark.parametrize(
