@@ -12,12 +12,15 @@ from torch import Tensor
 
 from stylex.attribution.canvas import Canvas, total_variation
 from stylex.attribution.exhibits import Pictures
+from stylex.attribution.layers import chosen_layers
 from stylex.attribution.transforms import Transforms
 from stylex.classifier.frozen import FrozenClassifier
-from stylex.classifier.recording import check_layer, layer_outputs
+from stylex.classifier.recording import layer_outputs
 from stylex.errors import InputError
 from stylex.progress import Progress, quiet
 from stylex.types import Images, Labels
+
+SPREAD = 6  # filters that are drawn if none is named
 
 Scores = Float[Tensor, " b"]
 Measure = Callable[[Images, Labels], Scores]
@@ -28,8 +31,8 @@ def ascent(
     images: Images,
     targets: Labels,
     *,
-    layer: str | None,
-    filters: Sequence[int],
+    layer: str | float | None,
+    filters: Sequence[int] | None,
     place: Sequence[int] | None,
     canvas: Canvas,
     transforms: Transforms,
@@ -50,8 +53,9 @@ def ascent(
         classifier: Read at the canvas's own size for a layer, at its input's for a class.
         images: One for each target.
         targets: Classes to draw where no layer is given, one picture per image.
-        layer: Layer of the filters; none draws classes instead.
-        filters: Channels of the layer, one picture each; unused for classes.
+        layer: Layer of the filters, by name or by its share of the depth; none draws classes.
+        filters: Channels of the layer, one picture each, unused for classes; none takes six that
+            are spread over the layer.
         place: Row and column of one neuron in the layer's output; none takes the filter's mean.
         canvas: How pictures are written as numbers.
         transforms: Moves of the picture before every look at it.
@@ -77,11 +81,12 @@ def ascent(
         _check_classes(classifier, wanted)
         measure, names = _class_score(classifier), [classifier.class_names[i] for i in wanted]
     else:
-        wanted = torch.tensor(list(filters), dtype=torch.int64, device=images.device)
+        (name,) = chosen_layers(classifier, images, [layer], "layer")
+        measure, chosen = _filter_score(classifier, name, place, filters, canvas.images(start))
+        wanted = torch.tensor(chosen, dtype=torch.int64, device=images.device)
         shown = torch.arange(len(wanted), device=images.device)
-        measure = _filter_score(classifier, layer, place, filters, canvas.images(start))
         spot = "" if place is None else f" at row {place[0]}, column {place[1]}"
-        names = [f"{layer}, filter {i}{spot}" for i in filters]
+        names = [f"{name}, filter {i}{spot}" for i in chosen]
 
     def penalised(pictures: Images, seen: Images, goals: Labels) -> Scores:
         penalty = l2 * pictures.square().mean(dim=(1, 2, 3))
@@ -137,12 +142,11 @@ def _filter_score(
     classifier: FrozenClassifier,
     layer: str,
     place: Sequence[int] | None,
-    filters: Sequence[int],
+    filters: Sequence[int] | None,
     example: Images,
-) -> Measure:
-    """Mean of a channel of the layer's output, or its value at one place."""
+) -> tuple[Measure, list[int]]:
+    """Mean of a channel of the layer's output, or its value at one place; and the channels."""
     network, adapter = classifier.network, classifier.adapter
-    check_layer(network, layer, "layer")
 
     def maps(images: Images) -> Tensor:
         return layer_outputs(network, adapter.normalise(images), [layer])[layer]
@@ -154,6 +158,8 @@ def _filter_score(
             f"layer must give one map per filter, got '{layer}' with an output of shape {shape}; "
             "name a convolution, or layer=null for a class"
         )
+    if filters is None:
+        filters = sorted({i * shape[1] // SPREAD for i in range(SPREAD)})
     if not filters or not 0 <= min(filters) <= max(filters) < shape[1]:
         raise InputError(
             f"filters must be some of 0 to {shape[1] - 1} for '{layer}', got {list(filters)}"
@@ -168,7 +174,7 @@ def _filter_score(
         chosen = maps(images)[torch.arange(len(goals), device=goals.device), goals]  # [b h w]
         return chosen.mean(dim=(1, 2)) if place is None else chosen[:, place[0], place[1]]
 
-    return score
+    return score, list(filters)
 
 
 def _check_classes(classifier: FrozenClassifier, wanted: Labels) -> None:

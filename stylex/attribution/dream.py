@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylex.attribution.exhibits import Pictures
+from stylex.attribution.layers import chosen_layers
 from stylex.classifier.frozen import FrozenClassifier
-from stylex.classifier.recording import check_layer, layer_outputs
+from stylex.classifier.recording import layer_outputs
 from stylex.errors import InputError
 from stylex.progress import Progress, quiet
 from stylex.types import Images, Labels
@@ -23,7 +24,7 @@ def dream(
     images: Images,
     targets: Labels,
     *,
-    layers: Sequence[str],
+    layers: Sequence[str | float],
     enlargement: float,
     octaves: int,
     octave_scale: float,
@@ -44,7 +45,8 @@ def dream(
         classifier: Its network is read up to the last of the layers.
         images: Photographs, square or not.
         targets: Unused: a dream has no class.
-        layers: Their outputs' mean square, averaged over the layers, is made larger.
+        layers: Names, or shares of the depth; their outputs' mean square, averaged over the layers,
+            is made larger.
         enlargement: Height and width of the dream in units of the image's.
         octaves: Number of sizes; 1 dreams at the full size only.
         octave_scale: How many times larger each size is than the one before.
@@ -63,9 +65,8 @@ def dream(
         InputError: If a layer does not exist or a setting is out of its range.
     """
     del targets
-    for layer in layers:
-        check_layer(classifier.network, layer, "layers")
-    sizes = octave_sizes(images.shape[2:], enlargement, octaves, octave_scale, len(layers))
+    names = chosen_layers(classifier, images, layers, "layers")
+    sizes = octave_sizes(images.shape[2:], enlargement, octaves, octave_scale, len(names))
     parts, captions = [], []
     for photographs in images.split(chunk_size):
         photographs = resized(photographs, sizes[-1])
@@ -76,13 +77,13 @@ def dream(
             picture = (base + resized(dreamt, size)).clamp(-1, 1)
             for _ in progress(range(steps), "dream"):
                 shift = torch.randint(-jitter_px, jitter_px + 1, (2,), generator=random).tolist()
-                picture = _stronger(classifier, picture, layers, step_size, shift)
+                picture = _stronger(classifier, picture, names, step_size, shift)
             dreamt = picture - base
         parts.append(picture)
-        before = excitement(classifier, photographs, layers).tolist()
-        after = excitement(classifier, picture, layers).tolist()
+        before = excitement(classifier, photographs, names).tolist()
+        after = excitement(classifier, picture, names).tolist()
         for first, last in zip(before, after, strict=True):
-            captions.append(f"{', '.join(layers)}: {first:.3g} → {last:.3g}")
+            captions.append(f"{', '.join(names)}: {first:.3g} → {last:.3g}")
     return Pictures(torch.cat(parts), tuple(captions), columns)
 
 

@@ -1,11 +1,15 @@
 """Layers whose outputs have rows and columns: which there are, and what they give."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stylex.classifier.frozen import FrozenClassifier
 from stylex.classifier.recording import check_layer, layer_names, layer_outputs, recorded
 from stylex.errors import InputError
+from stylex.types import Images
 
 RECTIFIERS = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU),
@@ -70,6 +74,71 @@ def filter_layers(
         "the method needs a network with convolutions whose outputs have rows and columns, got "
         "none; name a layer"
     )
+
+
+def chosen_layers(
+    classifier: FrozenClassifier, images: Images, given: Sequence[str | float], setting: str
+) -> list[str]:
+    """Names of layers that a configuration names or places by their depth.
+
+    Args:
+        classifier: Whose layers they are.
+        images: At least one that the classifier takes.
+        given: Names, or shares of the network's depth: 0 is the first link of its chain, 1 the last
+            (see `chain`).
+        setting: What they were given for.
+
+    Raises:
+        InputError: If a layer does not exist, or a share is not in [0, 1].
+    """
+    found = []
+    for layer in given:
+        if isinstance(layer, str):
+            check_layer(classifier.network, layer, setting)
+            found.append(layer)
+            continue
+        if not 0 <= layer <= 1:
+            raise InputError(
+                f"{setting} must be a layer's name or a share of the network's depth in [0, 1], "
+                f"got {layer}"
+            )
+        known = chain(classifier.network, classifier.adapter(images[:1]))
+        found.append(known[round(layer * (len(known) - 1))])
+    return list(dict.fromkeys(found))
+
+
+def chain(network: nn.Module, inputs: Float[Tensor, "b c h w"]) -> list[str]:
+    """Names of the links that a network is a chain of, in the order in which they run.
+
+    A link is a block of a residual network or a layer of a plain one: a part of the network itself
+    or of a sequence in it, whose output has more than one place.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if isinstance(network, torch.jit.ScriptModule):
+        check_layer(network, "", "layer")  # says what is wrong
+    lists = (nn.Sequential, nn.ModuleList)
+    names = [
+        name
+        for name, module in network.named_modules()
+        if name
+        and not isinstance(module, lists)
+        and ("." not in name or isinstance(network.get_submodule(name.rpartition(".")[0]), lists))
+    ]
+    with torch.no_grad(), recorded(network, names) as outputs:
+        network(inputs)
+    found = [
+        name
+        for name, output in outputs.items()
+        if output.ndim == 4 and output.shape[2] * output.shape[3] > 1
+    ]
+    if not found:
+        raise InputError(
+            "the method needs a network with convolutions whose outputs have rows and columns, got "
+            "none; name a layer"
+        )
+    return found
 
 
 def check_at_least(setting: str, value: float, least: float) -> None:

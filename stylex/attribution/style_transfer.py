@@ -7,8 +7,9 @@ Source: Gatys, Ecker & Bethge 2016, "Image Style Transfer Using Convolutional Ne
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from stylex.attribution.canvas import total_variation
 from stylex.attribution.exhibits import Pictures
+from stylex.attribution.layers import chosen_layers
 from stylex.classifier.frozen import FrozenClassifier
-from stylex.classifier.recording import check_layer, layer_outputs
+from stylex.classifier.recording import layer_outputs
 from stylex.data.datasets import ImageSet
 from stylex.errors import InputError
 from stylex.imaging import from_uint8, read_whole
@@ -34,8 +36,9 @@ class Painting:
     """What is kept of the photograph, what is taken from the style, and how it is sought.
 
     Attributes:
-        content_layers: Layers whose outputs stay near the photograph's.
-        style_layers: Layers whose Gram matrices come near the style's.
+        content_layers: Layers whose outputs stay near the photograph's, by name or by the share of
+            the network's depth.
+        style_layers: Layers whose Gram matrices come near the style's, likewise.
         total_variation_weight: Weight of the picture's total variation.
         optimiser: "lbfgs", with a line search, or "adam".
         steps: Steps of the optimiser.
@@ -43,8 +46,8 @@ class Painting:
         history: Steps that L-BFGS remembers, each as large as two pictures.
     """
 
-    content_layers: Sequence[str]
-    style_layers: Sequence[str]
+    content_layers: Sequence[Any]
+    style_layers: Sequence[Any]
     total_variation_weight: float
     optimiser: str
     steps: int
@@ -86,9 +89,11 @@ def style_transfer(
         InputError: If a layer does not exist, or the style or the optimiser is unknown.
     """
     del targets
-    for setting in ("content_layers", "style_layers"):
-        for layer in getattr(painting, setting):
-            check_layer(classifier.network, layer, f"painting.{setting}")
+    content, styling = (
+        chosen_layers(classifier, images, getattr(painting, setting), f"painting.{setting}")
+        for setting in ("content_layers", "style_layers")
+    )
+    painting = replace(painting, content_layers=content, style_layers=styling)
     if not (painting.style_layers and style_weights):
         raise InputError(
             "style_weights and painting.style_layers must not be empty, got "
