@@ -40,10 +40,17 @@ def attribution(config: dict[str, Any], raw: DictConfig) -> None:
     subject = _subject(config, raw, searched)
     bars = Bars()
     gallery = Gallery(output, subject.images, subject.captions, subject.facts)
+    several, refusals = len(raw.method) > 1, {}
     for name, settings in bars(raw.method.items(), "methods"):
         method = instantiate(settings, _convert_="all")
-        gallery.hang(str(name), _bound(method, subject, bars))
+        refusal = gallery.hang(str(name), _bound(method, subject, bars), refusable=several)
+        if refusal:
+            refusals[name] = refusal
+    if len(refusals) == len(raw.method):
+        raise InputError(next(iter(refusals.values())))
     gallery.close()
+    for name, refusal in refusals.items():
+        print(f"left out {name}: {refusal}")
     _draw(searched, output)
 
 

@@ -18,6 +18,8 @@ from stylex.errors import InputError
 from stylex.progress import Progress, quiet
 from stylex.types import Images, Labels
 
+SMALLEST_PX = 32  # of an octave; smaller ones show the layers nothing
+
 
 def dream(
     classifier: FrozenClassifier,
@@ -48,7 +50,8 @@ def dream(
         layers: Names, or shares of the depth; their outputs' mean square, averaged over the layers,
             is made larger.
         enlargement: Height and width of the dream in units of the image's.
-        octaves: Number of sizes; 1 dreams at the full size only.
+        octaves: Number of sizes; 1 dreams at the full size only, and sizes below 32 px are left
+            out.
         octave_scale: How many times larger each size is than the one before.
         steps: Steps at each size.
         step_size: Mean change of a value in one step; images have values in [-1, 1].
@@ -67,6 +70,7 @@ def dream(
     del targets
     names = chosen_layers(classifier, images, layers, "layers")
     sizes = octave_sizes(images.shape[2:], enlargement, octaves, octave_scale, len(names))
+    sized = f"{len(sizes)} octave{'s' if len(sizes) > 1 else ''}"
     parts, captions = [], []
     for photographs in images.split(chunk_size):
         photographs = resized(photographs, sizes[-1])
@@ -83,17 +87,19 @@ def dream(
         before = excitement(classifier, photographs, names).tolist()
         after = excitement(classifier, picture, names).tolist()
         for first, last in zip(before, after, strict=True):
-            captions.append(f"{', '.join(names)}: {first:.3g} → {last:.3g}")
+            captions.append(f"{', '.join(names)}, {sized}: {first:.3g} → {last:.3g}")
     return Pictures(torch.cat(parts), tuple(captions), columns)
 
 
 def octave_sizes(
     size: Sequence[int], enlargement: float, octaves: int, octave_scale: float, num_layers: int
 ) -> list[tuple[int, int]]:
-    """Heights and widths of all octaves, the smallest first.
+    """Heights and widths of all octaves, the smallest first; those below 32 px are left out.
+
+    The last is the full size, whatever it is.
 
     Raises:
-        InputError: If a setting is out of its range, or the smallest octave would be empty.
+        InputError: If a setting is out of its range.
     """
     rules = (
         (num_layers >= 1, "layers must name at least one layer, got none"),
@@ -106,12 +112,7 @@ def octave_sizes(
             raise InputError(sentence)
     shares = [enlargement / octave_scale**octave for octave in reversed(range(octaves))]
     sizes = [(round(size[0] * share), round(size[1] * share)) for share in shares]
-    if min(sizes[0]) < 32:
-        raise InputError(
-            f"the smallest octave must have at least 32 pixels a side, got {sizes[0][0]}x"
-            f"{sizes[0][1]}; give fewer octaves, a smaller octave_scale or larger images"
-        )
-    return sizes
+    return [each for each in sizes[:-1] if min(each) >= SMALLEST_PX] + sizes[-1:]
 
 
 def excitement(

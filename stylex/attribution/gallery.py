@@ -12,6 +12,7 @@ from stylex.artifacts import write_json, write_tensors
 from stylex.attribution.exhibits import Exhibit, Pictures, Table
 from stylex.attribution.heat import heat
 from stylex.attribution.taxonomy import place_of
+from stylex.errors import InputError
 from stylex.imaging import to_uint8, write_png
 from stylex.types import Images
 
@@ -38,15 +39,32 @@ class Gallery:
     _methods: list[dict[str, Any]] = field(default_factory=list)
     _maps: dict[str, Tensor] = field(default_factory=dict)
 
-    def hang(self, name: str, method: Callable[[], Exhibit | tuple[Exhibit, ...]]) -> None:
+    def hang(
+        self, name: str, method: Callable[[], Exhibit | tuple[Exhibit, ...]], refusable: bool
+    ) -> str:
         """Runs a method and writes what it gives.
 
         Args:
             name: Of the method, also of its files.
             method: All its arguments bound.
+            refusable: Whether a method that cannot explain this classifier is left out with its
+                reason, so that the others are not lost.
+
+        Returns:
+            Why it was left out; empty if it was not.
+
+        Raises:
+            InputError: If it cannot, and is not refusable.
         """
         begun = time.perf_counter()
-        found = method()
+        found: Exhibit | tuple[Exhibit, ...]
+        refusal = ""
+        try:
+            found = method()
+        except InputError as error:
+            if not refusable:
+                raise
+            found, refusal = (), str(error)
         seconds = time.perf_counter() - begun
         parts = [
             self._part(f"{name}-{i}", exhibit)
@@ -61,9 +79,11 @@ class Gallery:
                 "place": place.line,
                 "reading": place.reading,
                 "seconds": round(seconds, 1),
+                "refusal": refusal,
                 "parts": parts,
             }
         )
+        return refusal
 
     def close(self) -> None:
         """Writes the images, the maps and wing.json, which the report reads."""

@@ -17,6 +17,7 @@ from stylex.errors import InputError
 
 WING_FOLDER, WING_FILE = "attribution", "wing.json"
 SCHEMA = 1
+TEXTS = ("name", "title", "family", "place", "reading", "refusal")
 LOSSLESS_PX = 96  # pictures up to this size keep every pixel on the page
 QUALITY = 88  # of WebP beyond
 
@@ -77,6 +78,7 @@ class Method:
         place: In the usual taxonomy, on one line.
         reading: How to read it.
         seconds: It took.
+        refusal: Why it gives nothing of this classifier; empty if it does.
         maps: One per image; empty if it gives none.
         sheets: Its other pictures.
         tables: Its numbers.
@@ -88,14 +90,15 @@ class Method:
     place: str
     reading: str
     seconds: float
+    refusal: str
     maps: tuple[Picture, ...]
     sheets: tuple[Sheet, ...]
     tables: tuple[Figures, ...]
 
     @property
     def is_more_than_a_map(self) -> bool:
-        """Whether it gives pictures or numbers of its own."""
-        return bool(self.sheets or self.tables)
+        """Whether it gives pictures or numbers of its own, or says why it gives nothing."""
+        return bool(self.sheets or self.tables or self.refusal)
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def read_wing(folder: Path) -> Wing:
 
 
 def _method(folder: Path, facts: Mapping[str, Any]) -> Method:
-    texts = {key: str(facts[key]) for key in ("name", "title", "family", "place", "reading")}
+    texts = {key: str(facts[key]) for key in TEXTS}
     parts = facts["parts"]
     maps = [picture for p in parts if p["kind"] == "maps" for picture in _pictures(folder, p)]
     return Method(

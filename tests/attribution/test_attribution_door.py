@@ -93,12 +93,25 @@ def test_the_target_may_be_a_class_or_the_label(tmp_path: Path) -> None:
         (["num_images=0"], "num_images must be at least 1, got 0"),
         (["folders=[nowhere]"], "takes a finished search's folder, got no folder 'nowhere'"),
         (["folders=[a,b]"], "takes one search's folder, got 2"),
-        (["method.gradcam.layer=stage9"], r"must name .*stage1.*got 'stage9'"),
     ],
 )
 def test_a_mistake_is_one_sentence(typed: list[str], match: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=match):
         opened(*TINY, MAPS, *typed, f"output_dir={tmp_path}")
+
+
+def test_a_method_that_cannot_be_is_left_out_with_its_reason_and_the_others_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = "method.gradcam.layer=stage9"
+    opened(*TINY, MAPS, wrong, f"output_dir={tmp_path}")
+    saliency, gradcam = read_wing(tmp_path).methods
+    assert len(saliency.maps) == 3
+    assert gradcam.maps == ()
+    assert "got 'stage9'" in gradcam.refusal
+    assert "left out gradcam: " in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"must name .*stage1.*got 'stage9'"):
+        opened(*TINY, "method=[gradcam]", wrong, f"output_dir={tmp_path}")
 
 
 def test_labels_of_files_are_not_known(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ EVIL = "<script>alert('x')</script>"
 
 def method(name: str, *parts: dict[str, Any]) -> dict[str, Any]:
     texts = {"title": name.title(), "family": "Pixels", "place": "local", "reading": "Bright."}
+    texts["refusal"] = "" if parts else "it needs rectifiers, got none"
     return {"name": name, **texts, "seconds": 1.5, "parts": list(parts)}
 
 
@@ -49,6 +50,7 @@ def folder(tmp_path: Path) -> Path:
                     "reading": "Shares.",
                 },
             ),
+            method("guided"),
         ],
     }
     (tmp_path / "wing.json").write_text(json.dumps(facts))
@@ -59,7 +61,16 @@ def test_the_page_shows_every_picture_and_number(folder: Path) -> None:
     write_wing_page(folder / "index.html", read_wing(folder))
     page = (folder / "index.html").read_text()
     assert page.count("data:image/webp;base64,") == 5
-    for text in ("Heat", "Dream", "4 octaves", "FGSM", "0.512", "not to be had", "b.png: dog 0.80"):
+    for text in (
+        "Heat",
+        "Dream",
+        "4 octaves",
+        "FGSM",
+        "0.512",
+        "not to be had",
+        "Left out: it needs rectifiers",
+        "b.png: dog 0.80",
+    ):
         assert text in page
     assert "http" not in page.replace("http-equiv", "")
 
