@@ -79,6 +79,11 @@ def activations(
         raise InputError(f"scaling must be one of {', '.join(SCALINGS)}, got '{scaling}'")
     for name, value in (("most_filters", most_filters), ("chunk_size", chunk_size)):
         check_at_least(f"method.activations.{name}", value, 1)
+    check_at_least("method.activations.num_strongest", num_strongest, 0)
+    if layers is not None and (isinstance(layers, str) or not layers):
+        raise InputError(
+            f"method.activations.layers must be names of layers, got {layers!r}; give [NAME]"
+        )
     if layers is None:
         known = list(filter_layers(classifier.network, classifier.adapter(images[:1])))
         layers = (known[0], known[-1]) if len(known) > 1 else known

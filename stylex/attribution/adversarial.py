@@ -99,6 +99,8 @@ def pgd(
         InputError: If there is no such class or norm, or a number is none.
     """
     check_at_least("num_steps", num_steps, 1)
+    if step_px <= 0:
+        raise InputError(f"step_px must be above 0, got {step_px}; give the length of a step")
     budget = Budget(norm, epsilon_px)
     limit = f"±{epsilon_px:g}" if norm == "linf" else f"L2 {epsilon_px:g}"
     name = f"PGD, {limit}, {num_steps} steps"
@@ -119,7 +121,7 @@ def _exhibits(
     progress: Progress,
 ) -> tuple[Pictures, Table]:
     check_at_least("chunk_size", chunk_size, 1)
-    known = None if toward is None else _class(classifier, toward)
+    known = None if toward is None else _class(classifier, str(toward))
     pictures: list[Tensor] = []
     captions: list[str] = []
     judged: list[Bool[Tensor, "b 3"]] = []
@@ -199,5 +201,5 @@ def _table(attack: Attack, judged: Bool[Tensor, "n 3"], toward: str | None) -> T
         columns=("attack", "success rate", "95 % from", "to", "images"),
         rows=tuple(rows),
         reading=f"Share of images called {aim} after a change within the budget, in whole 8-bit "
-        "levels; of those that the classifier had right before.",
+        "levels; of those that it called the class asked about before.",
     )

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylex.attribution.canvas import Canvas, total_variation
+from stylex.attribution.chunks import check_chunk_size
 from stylex.attribution.exhibits import Pictures
 from stylex.attribution.layers import chosen_layers
 from stylex.attribution.transforms import Transforms
@@ -74,6 +75,9 @@ def ascent(
     Raises:
         InputError: If the layer, a filter, the place or a class does not exist.
     """
+    check_chunk_size(chunk_size)
+    if place is not None and len(place) != 2:
+        raise InputError(f"place must be a row and a column, got {list(place)}; give [row, column]")
     channels = images.shape[1]
     start = canvas.start(channels, seed, images.device)
     if layer is None:
@@ -153,14 +157,13 @@ def _filter_score(
 
     with torch.no_grad():
         shape = tuple(maps(example).shape)
-    if len(shape) != 4:
-        raise InputError(
-            f"layer must give one map per filter, got '{layer}' with an output of shape {shape}; "
-            "name a convolution, or layer=null for a class"
-        )
     if filters is None:
         filters = sorted({i * shape[1] // SPREAD for i in range(SPREAD)})
-    if not filters or not 0 <= min(filters) <= max(filters) < shape[1]:
+    if (
+        not all(isinstance(i, int) for i in filters)
+        or not filters
+        or not 0 <= min(filters) <= max(filters) < shape[1]
+    ):
         raise InputError(
             f"filters must be some of 0 to {shape[1] - 1} for '{layer}', got {list(filters)}"
         )

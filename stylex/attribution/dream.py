@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from stylex.attribution.chunks import check_chunk_size
 from stylex.attribution.exhibits import Pictures
-from stylex.attribution.layers import chosen_layers
+from stylex.attribution.layers import check_at_least, chosen_layers
 from stylex.classifier.frozen import FrozenClassifier
 from stylex.classifier.recording import layer_outputs
 from stylex.errors import InputError
@@ -68,6 +69,8 @@ def dream(
         InputError: If a layer does not exist or a setting is out of its range.
     """
     del targets
+    check_chunk_size(chunk_size)
+    check_at_least("jitter_px", jitter_px, 0)
     names = chosen_layers(classifier, images, layers, "layers")
     sizes = octave_sizes(images.shape[2:], enlargement, octaves, octave_scale, len(names))
     sized = f"{len(sizes)} octave{'s' if len(sizes) > 1 else ''}"

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from stylex.artifacts import write_json, write_tensors
+from stylex.artifacts import read_json, write_json, write_tensors
 from stylex.attribution.exhibits import Exhibit, Pictures, Table
 from stylex.attribution.heat import heat
-from stylex.attribution.taxonomy import place_of
+from stylex.attribution.taxonomy import STYLEX, place_of
 from stylex.errors import InputError
 from stylex.imaging import to_uint8, write_png
 from stylex.types import Images
@@ -38,6 +38,19 @@ class Gallery:
     facts: Mapping[str, Any]
     _methods: list[dict[str, Any]] = field(default_factory=list)
     _maps: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Removes what an earlier run left there, so that no picture outlives its description."""
+        described = self.folder / WING_FILE
+        if not described.is_file():
+            return
+        earlier = read_json(described, "remove it")
+        parts = [part for method in earlier["methods"] for part in method["parts"]]
+        names = [i["file"] for i in earlier["images"]]
+        names += [file for part in parts for file in part.get("files", ())]
+        described.unlink()
+        for name in [*names, MAPS_FILE]:
+            (self.folder / Path(name).name).unlink(missing_ok=True)
 
     def hang(
         self, name: str, method: Callable[[], Exhibit | tuple[Exhibit, ...]], refusable: bool
@@ -67,7 +80,7 @@ class Gallery:
             found, refusal = (), str(error)
         seconds = time.perf_counter() - begun
         parts = [
-            self._part(f"{name}-{i}", exhibit)
+            self._part(f"{name}-{i}", exhibit, place_of(name).is_signed)
             for i, exhibit in enumerate(found if isinstance(found, tuple) else (found,), start=1)
         ]
         place = place_of(name)
@@ -93,10 +106,16 @@ class Gallery:
         images = [{"file": f, "caption": c} for f, c in zip(files, self.names, strict=True)]
         write_json(
             self.folder / WING_FILE,
-            {"schema": SCHEMA, **self.facts, "images": images, "methods": self._methods},
+            {
+                "schema": SCHEMA,
+                **self.facts,
+                "stylex": STYLEX.line,
+                "images": images,
+                "methods": self._methods,
+            },
         )
 
-    def _part(self, name: str, exhibit: Exhibit) -> dict[str, Any]:
+    def _part(self, name: str, exhibit: Exhibit, is_signed: bool) -> dict[str, Any]:
         """Writes an exhibit's files; what wing.json says of it."""
         if isinstance(exhibit, Table):
             rows = [list(row) for row in exhibit.rows]
@@ -107,7 +126,14 @@ class Gallery:
             facts = {"files": files, "captions": list(exhibit.captions)}
             return {"kind": "pictures", **facts, "columns": exhibit.columns}
         self._maps[name] = exhibit
-        shown = heat(self.images, exhibit, shared=False, opacity=OPACITY, columns=len(self.images))
+        shown = heat(
+            self.images,
+            exhibit,
+            signed=is_signed or bool((exhibit < 0).any()),
+            shared=False,
+            opacity=OPACITY,
+            columns=len(self.images),
+        )
         files = self._pictures(name, shown.images)
         return {"kind": "maps", "files": files, "captions": list(shown.captions), "tensor": name}
 

@@ -14,13 +14,16 @@ QUANTILE = 0.995  # of a map's sizes; the few pixels beyond would leave the rest
 SAMPLED = 1_000_000  # values that a quantile is taken of
 
 
-def heat(images: Images, maps: Maps, *, shared: bool, opacity: float, columns: int) -> Pictures:
+def heat(
+    images: Images, maps: Maps, *, signed: bool, shared: bool, opacity: float, columns: int
+) -> Pictures:
     """Lays every map over its image, which turns grey, and says what the colours mean.
 
     Args:
         images: In [-1, 1].
-        maps: One per image. If any value is below 0, all are drawn as signed: blue speaks against,
-            red for, and neutral is 0. Otherwise dark is 0 and bright is most.
+        maps: One per image.
+        signed: Whether blue speaks against, red for, and neutral is 0; otherwise dark is 0 and
+            bright is most.
         shared: Whether one scale holds for all maps; otherwise each has its own.
         opacity: From 0, the image alone, to 1, the map alone.
         columns: How many pictures stand side by side.
@@ -30,7 +33,6 @@ def heat(images: Images, maps: Maps, *, shared: bool, opacity: float, columns: i
     """
     if not 0 <= opacity <= 1:
         raise InputError(f"opacity must be in [0, 1], got {opacity}; give a share")
-    signed = bool((maps < 0).any())
     scales = map_scales(maps, shared)
     colours = coloured(maps / scales.to(maps)[:, None, None], signed)
     pictures = grey(images).lerp(colours, opacity)

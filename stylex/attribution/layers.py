@@ -63,17 +63,21 @@ def filter_layers(
         names = [name for kind in kinds for name in layer_names(network, kind)]
         with torch.no_grad(), recorded(network, names) as outputs:
             network(inputs)
-        found = {
-            name: output
-            for name, output in outputs.items()
-            if output.ndim == 4 and output.shape[2] * output.shape[3] > 1
-        }
+        found = {name: output for name, output in outputs.items() if _has_places(output, inputs)}
         if found:
             return found
     raise InputError(
         "the method needs a network with convolutions whose outputs have rows and columns, got "
         "none; name a layer"
     )
+
+
+def _has_places(output: Tensor, inputs: Float[Tensor, "b c h w"]) -> bool:
+    """Whether an output has filters first, then rows and columns in the image's proportions."""
+    if output.ndim != 4 or output.shape[2] * output.shape[3] == 1:
+        return False
+    (height, width), (rows, columns) = inputs.shape[2:], output.shape[2:]
+    return abs(rows * width - columns * height) <= max(height, width)  # else channels come last
 
 
 def chosen_layers(
@@ -92,6 +96,8 @@ def chosen_layers(
         InputError: If a layer does not exist, or a share is not in [0, 1].
     """
     found = []
+    side = min(images.shape[2:])
+    inputs = classifier.adapter(images[:1, :, :side, :side])  # a network takes squares
     for layer in given:
         if isinstance(layer, str):
             check_layer(classifier.network, layer, setting)
@@ -102,8 +108,10 @@ def chosen_layers(
                 f"{setting} must be a layer's name or a share of the network's depth in [0, 1], "
                 f"got {layer}"
             )
-        known = chain(classifier.network, classifier.adapter(images[:1]))
+        known = chain(classifier.network, inputs)
         found.append(known[round(layer * (len(known) - 1))])
+    for name in found:
+        layer_places(classifier.network, inputs, name)  # refuses one without places
     return list(dict.fromkeys(found))
 
 
@@ -128,11 +136,7 @@ def chain(network: nn.Module, inputs: Float[Tensor, "b c h w"]) -> list[str]:
     ]
     with torch.no_grad(), recorded(network, names) as outputs:
         network(inputs)
-    found = [
-        name
-        for name, output in outputs.items()
-        if output.ndim == 4 and output.shape[2] * output.shape[3] > 1
-    ]
+    found = [name for name, output in outputs.items() if _has_places(output, inputs)]
     if not found:
         raise InputError(
             "the method needs a network with convolutions whose outputs have rows and columns, got "

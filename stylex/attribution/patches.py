@@ -14,6 +14,7 @@ from stylex.attribution.reception import Box, Field, central_layer, covering, re
 from stylex.classifier.frozen import FrozenClassifier
 from stylex.classifier.recording import check_layer, recorded
 from stylex.data.datasets import ImageSet
+from stylex.errors import InputError
 from stylex.imaging import resize
 from stylex.progress import Progress, quiet
 from stylex.types import Images, Labels
@@ -77,6 +78,8 @@ def patches(
     check_layer(classifier.network, layer, "method.patches.layer")
     if filters is None:
         filters = telling_filters(classifier, images, targets, layer, chunk_size)
+    elif not filters:
+        raise InputError("method.patches.filters must be at least one filter, got none; give [0]")
     fields = receptive_fields(classifier.network, layer, filters, shape)
     found = strongest_places(
         classifier, data, layer, filters, num_patches, chunk_size, images.device, progress

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stylex.attribution.canvas import total_variation
 from stylex.attribution.exhibits import Pictures
-from stylex.attribution.layers import chosen_layers
+from stylex.attribution.layers import check_at_least, chosen_layers
 from stylex.classifier.frozen import FrozenClassifier
 from stylex.classifier.recording import layer_outputs
 from stylex.data.datasets import ImageSet
@@ -89,6 +89,7 @@ def style_transfer(
         InputError: If a layer does not exist, or the style or the optimiser is unknown.
     """
     del targets
+    check_at_least("painting.history", painting.history, 1)
     content, styling = (
         chosen_layers(classifier, images, getattr(painting, setting), f"painting.{setting}")
         for setting in ("content_layers", "style_layers")

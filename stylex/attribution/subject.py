@@ -15,6 +15,8 @@ from stylex.errors import InputError
 from stylex.imaging import from_uint8, read_image
 from stylex.types import Images, Labels
 
+AT_ONCE = 32  # images whose probabilities are asked for together
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -52,8 +54,9 @@ def chosen(classifier: FrozenClassifier, data: ImageSet, settings: Mapping[str, 
     images, labels, names = _images(data, settings["images"], settings["num_images"])
     images = images.to(classifier.adapter.mean.device)
     with torch.no_grad():
-        probabilities = classifier.probabilities(images)
-    targets = _targets(classifier, settings["targets"], labels, probabilities.argmax(dim=1))
+        parts = [classifier.probabilities(part) for part in images.split(AT_ONCE)]
+    probabilities = torch.cat(parts)
+    targets = _targets(classifier, str(settings["targets"]), labels, probabilities.argmax(dim=1))
     own = probabilities.gather(1, targets[:, None])[:, 0].tolist()
     captions = tuple(
         f"{name}: {classifier.class_names[target]} {p:.2f}"
@@ -115,7 +118,7 @@ def _targets(
             )
         return labels.to(called.device)
     if given not in classifier.class_names:
-        near = difflib.get_close_matches(str(given), classifier.class_names, 3, 0.0)
+        near = difflib.get_close_matches(given, classifier.class_names, 3, 0.0)
         raise InputError(
             f"targets must be predicted, label or a class's name, got '{given}'; the nearest of "
             f"the {classifier.num_classes} classes are {', '.join(near)}"

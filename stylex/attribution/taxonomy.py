@@ -15,6 +15,7 @@ class Place:
         moment: `post-hoc` explains a finished classifier, `intrinsic` is part of its training.
         reach: `model-agnostic`, or `model-specific` and to what.
         reading: How to read it, in a sentence.
+        is_signed: Whether its maps speak for and against, so that 0 is the middle.
     """
 
     title: str
@@ -24,6 +25,7 @@ class Place:
     moment: str
     reach: str
     reading: str
+    is_signed: bool = False
 
     @property
     def line(self) -> str:
@@ -62,7 +64,7 @@ METHODS = {
         "An image made from noise that raises one class's logit.",
     ),
     "deepdream": Place(
-        "DeepDream", CLASS, "local", *INSIDE, GRADIENTS,
+        "DeepDream", LAYER, "local", *INSIDE, GRADIENTS,
         "What the network sees in an image, drawn into it at several scales.",
     ),
     "saliency": Place(
@@ -71,7 +73,7 @@ METHODS = {
     ),
     "saliency_signed": Place(
         "Signed saliency", PIXELS, "local", *INSIDE, GRADIENTS,
-        "Red where a brighter pixel speaks for the class, blue where it speaks against it.",
+        "Red where a brighter pixel speaks for the class, blue where it speaks against it.", True,
     ),
     "smoothgrad": Place(
         "SmoothGrad", PIXELS, "local", *INSIDE, GRADIENTS,
@@ -87,7 +89,7 @@ METHODS = {
     ),
     "occlusion": Place(
         "Occlusion", PIXELS, "local", "black-box", "post-hoc", "model-agnostic",
-        "Red where hiding a patch lowers the class's probability, blue where it raises it.",
+        "Red where hiding a patch lowers the class's probability, blue where it raises it.", True,
     ),
     "gradcam": Place(
         "Grad-CAM", PIXELS, "local", *INSIDE, CONVOLUTIONS,
@@ -114,11 +116,11 @@ METHODS = {
         "The image's content in another's textures; explains features, no decision.",
     ),
     "embeddings": Place(
-        "Nearest neighbours", ALIKE, "local", "white-box", "intrinsic", "model-agnostic",
+        "Nearest neighbours", ALIKE, "local", *INSIDE, "model-specific: a last linear layer",
         "The images that lie next to this one in feature space, nearest first.",
     ),
     "faithfulness": Place(
-        "Faithfulness", TRUST, "local", "black-box", "post-hoc", "model-agnostic",
+        "Faithfulness", TRUST, "local", *INSIDE, "as the maps that it checks",
         "Whether the pixels that a map calls important are those that the decision needs.",
     ),
 }  # fmt: skip

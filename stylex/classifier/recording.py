@@ -46,16 +46,18 @@ def check_layer(network: nn.Module, name: str, setting: str) -> nn.Module:
 
 @contextmanager
 def recorded(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Outputs of layers, by name, filled while the network runs inside the block.
+    """Outputs of layers, by name, filled while the network runs once inside the block.
 
-    A layer that runs several times leaves its last output. The hooks are gone after the block,
-    whatever happened in it.
+    A layer that runs several times leaves its first output, as it stands before what follows can
+    change it in place. The hooks are gone after the block, whatever happened in it.
     """
     outputs: dict[str, Tensor] = {}
+    changeable = any(getattr(module, "inplace", False) for module in network.modules())
 
     def keep(name: str) -> Any:  # noqa: ANN401  a hook's signature is torch's
         def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            outputs[name] = output
+            if name not in outputs:
+                outputs[name] = output.clone() if changeable else output
 
         return hook
 
@@ -77,6 +79,9 @@ def layer_outputs(network: nn.Module, inputs: Tensor, layers: Sequence[str]) -> 
         network: In the mode that the caller wants.
         inputs: What the network takes: images that its adapter has adapted or normalised.
         layers: At least one name; each checked by `check_layer` before.
+
+    Raises:
+        InputError: If a layer is there and never runs.
     """
     missing = set(layers)
 
@@ -97,6 +102,11 @@ def layer_outputs(network: nn.Module, inputs: Tensor, layers: Sequence[str]) -> 
         finally:
             for handle in handles:
                 handle.remove()
+    if missing:
+        raise InputError(
+            f"a layer must run when the network does, got '{sorted(missing)[0]}', which never "
+            "does; name another"
+        )
     return outputs
 
 

@@ -107,11 +107,13 @@ class Wing:
 
     Attributes:
         network: The classifier's kind.
+        stylex: The place of StylEx itself in the usual taxonomy.
         images: That are explained.
         methods: In the order in which they ran.
     """
 
     network: str
+    stylex: str
     images: tuple[Picture, ...]
     methods: tuple[Method, ...]
 
@@ -151,6 +153,7 @@ def read_wing(folder: Path) -> Wing:
     try:
         return Wing(
             network=str(facts["network"]),
+            stylex=str(facts["stylex"]),
             images=tuple(_picture(folder, i["file"], i["caption"]) for i in facts["images"]),
             methods=tuple(_method(folder, method) for method in facts["methods"]),
         )
@@ -161,18 +164,19 @@ def read_wing(folder: Path) -> Wing:
 def _method(folder: Path, facts: Mapping[str, Any]) -> Method:
     texts = {key: str(facts[key]) for key in TEXTS}
     parts = facts["parts"]
-    maps = [picture for p in parts if p["kind"] == "maps" for picture in _pictures(folder, p)]
+    maps, *more = [p for p in parts if p["kind"] == "maps"] or [None]
+    drawn = [*more, *(part for part in parts if part["kind"] == "pictures")]
     return Method(
         **texts,
         seconds=float(facts["seconds"]),
-        maps=tuple(maps),
-        sheets=tuple(_sheet(folder, part) for part in parts if part["kind"] == "pictures"),
+        maps=() if maps is None else _pictures(folder, maps),
+        sheets=tuple(_sheet(folder, part) for part in drawn),
         tables=tuple(_figures(part) for part in parts if part["kind"] == "table"),
     )
 
 
 def _sheet(folder: Path, facts: Mapping[str, Any]) -> Sheet:
-    return Sheet(_pictures(folder, facts), int(facts["columns"]))
+    return Sheet(_pictures(folder, facts), int(facts.get("columns", len(facts["files"]))))
 
 
 def _pictures(folder: Path, facts: Mapping[str, Any]) -> tuple[Picture, ...]:

@@ -114,6 +114,25 @@ def test_a_method_that_cannot_be_is_left_out_with_its_reason_and_the_others_stay
         opened(*TINY, "method=[gradcam]", wrong, f"output_dir={tmp_path}")
 
 
+def test_an_earlier_runs_pictures_do_not_outlive_it(tmp_path: Path) -> None:
+    opened(*TINY, MAPS, "num_images=3", f"output_dir={tmp_path}")
+    opened(*TINY, "method=[gradcam]", "num_images=1", f"output_dir={tmp_path}")
+    assert {path.name for path in tmp_path.glob("*.png")} == {"image-1.png", "gradcam-1-1.png"}
+    with pytest.raises(InputError, match="stage9"):
+        opened(*TINY, "method=[gradcam]", "method.gradcam.layer=stage9", f"output_dir={tmp_path}")
+    assert not (tmp_path / "wing.json").exists()
+
+
+def test_a_class_may_be_called_a_number(tmp_path: Path) -> None:
+    for name in ("0", "7"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (32, 32), (60 * i, 0, 0)).save(tmp_path / "data" / name / f"{i}.png")
+    data = ["data=folder", f"data.root={tmp_path / 'data'}", "data.resolution=32", *TINY[2:]]
+    opened(*data, MAPS, "targets=7", f"output_dir={tmp_path / 'out'}")
+    assert all(": 7 " in image.caption for image in read_wing(tmp_path / "out").images)
+
+
 def test_labels_of_files_are_not_known(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="targets=label needs images with labels, got files"):

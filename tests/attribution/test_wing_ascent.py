@@ -195,7 +195,7 @@ def test_blur_keeps_constants_and_spreads_a_point_evenly() -> None:
         ({"layer": "nowhere"}, r"layer must name a layer of the network \(0, 1, 2"),
         ({"filters": [4]}, "filters must be some of 0 to 3 for '2', got \\[4\\]"),
         ({"filters": []}, "filters must be some of 0 to 3"),
-        ({"layer": "5"}, "layer must give one map per filter, got '5'"),
+        ({"layer": "5"}, "layer must name one whose output has filters, rows and columns, got '5'"),
         ({"place": [7, 0]}, "place must be a row below 7"),
         ({"layer": None, "classes": (3,)}, "targets must be classes from 0 to 2, got \\[3\\]"),
         ({"canvas": Canvas(0, True, 1, 1)}, "canvas.size_px must be at least 1, got 0"),

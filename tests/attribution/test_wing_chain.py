@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from stylex.attribution.layers import chain, chosen_layers
+from stylex.attribution.layers import chain, chosen_layers, filter_layers
 from stylex.classifier.efficientnet import EfficientNetLite0
 from stylex.classifier.frozen import Adapter, FrozenClassifier
 from stylex.errors import InputError
@@ -18,6 +18,16 @@ def test_the_links_of_known_networks_are_their_blocks() -> None:
     residual = chain(resnet18(num_classes=2).eval(), images)
     assert residual[-2:] == ["layer4.0", "layer4.1"]
     assert "layer1" not in residual
+
+
+def test_layers_whose_channels_come_last_are_no_filters() -> None:
+    from torchvision.models import swin_t
+
+    images = torch.zeros(1, 3, 64, 64)
+    network = swin_t(num_classes=2).eval()
+    assert all(
+        output.shape[2] == output.shape[3] for output in filter_layers(network, images).values()
+    )
 
 
 def test_shares_are_places_in_the_chain_and_names_stay() -> None:

@@ -30,11 +30,11 @@ def test_a_brighter_colour_is_a_larger_value_and_the_ends_of_a_signed_scale_are_
 def test_own_scales_show_a_weak_map_as_strong_and_a_shared_one_does_not() -> None:
     maps = torch.rand(1, SIDE, SIDE).repeat(2, 1, 1)
     maps[1] /= 100
-    own = heat(pictures(2), maps, shared=False, opacity=1.0, columns=2)
+    own = heat(pictures(2), maps, signed=False, shared=False, opacity=1.0, columns=2)
     torch.testing.assert_close(own.images[0], own.images[1])
     assert own.captions[0] != own.captions[1]
     assert own.captions[0].endswith("its own scale")
-    shared = heat(pictures(2), maps, shared=True, opacity=1.0, columns=2)
+    shared = heat(pictures(2), maps, signed=False, shared=True, opacity=1.0, columns=2)
     assert shared.captions[0] == shared.captions[1]
     assert shared.captions[0].endswith("one scale for all")
     assert shared.images[1].mean() < shared.images[0].mean()
@@ -44,7 +44,7 @@ def test_maps_of_zeros_and_of_one_pixel_have_a_scale() -> None:
     maps = torch.zeros(2, 40, 40)
     maps[1, 3, 3] = -0.5
     assert map_scales(maps, shared=False).tolist() == [1.0, 0.5]
-    shown = heat(torch.zeros(2, 1, 40, 40), maps, shared=False, opacity=0.5, columns=1)
+    shown = heat(torch.zeros(2, 1, 40, 40), maps, signed=True, shared=False, opacity=0.5, columns=1)
     assert shown.images.shape == (2, 3, 40, 40)
     assert shown.captions[1].startswith("blue −0.5 to red 0.5")
     assert shown.images.abs().max() <= 1
@@ -52,10 +52,10 @@ def test_maps_of_zeros_and_of_one_pixel_have_a_scale() -> None:
 
 def test_opacity_goes_from_the_grey_image_to_the_map_alone() -> None:
     images, maps = pictures(1), torch.rand(1, SIDE, SIDE)
-    clear = heat(images, maps, shared=False, opacity=0.0, columns=1)
+    clear = heat(images, maps, signed=False, shared=False, opacity=0.0, columns=1)
     torch.testing.assert_close(clear.images, grey(images))
     with pytest.raises(InputError, match=r"opacity must be in \[0, 1\], got 2"):
-        heat(images, maps, shared=False, opacity=2.0, columns=1)
+        heat(images, maps, signed=False, shared=False, opacity=2.0, columns=1)
 
 
 def scene() -> tuple[Tensor, Tensor]:

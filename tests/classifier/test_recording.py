@@ -30,6 +30,38 @@ def test_what_comes_after_is_not_computed(network: nn.Sequential) -> None:
     assert layer_outputs(network, x, ["1", "0"])["1"].shape == (1, 4, 18, 18)
 
 
+def test_a_layer_that_runs_twice_gives_its_first_output_to_both_readers() -> None:
+    rectifier = nn.ReLU()
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), rectifier, nn.Conv2d(2, 2, 1), rectifier)
+    x = torch.randn(1, 1, 4, 4)
+    with recorded(network, ["1"]) as whole:
+        network(x)
+    first = network[1](network[0](x))
+    torch.testing.assert_close(whole["1"], first)
+    torch.testing.assert_close(layer_outputs(network, x, ["1"])["1"], first)
+
+
+def test_what_is_recorded_is_not_changed_in_place_later() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(inplace=True), nn.Conv2d(2, 2, 1))
+    x = torch.randn(1, 1, 4, 4)
+    found = layer_outputs(network, x, ["0", "2"])["0"]
+    torch.testing.assert_close(found, network[0](x))
+    assert found.min() < 0
+
+
+def test_a_layer_that_never_runs_is_refused() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    with pytest.raises(InputError, match="got 'idle', which never does"):
+        layer_outputs(Idle(), torch.zeros(1, 1, 4, 4), ["used", "idle"])
+
+
 def test_no_hook_is_left_even_after_an_error(network: nn.Sequential) -> None:
     layer_outputs(network, torch.randn(1, 3, 8, 8), ["0"])
     with pytest.raises(RuntimeError):

@@ -29,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
     facts = {
         "schema": 1,
         "network": "SmallCNN",
+        "stylex": "local and global",
         "images": [
             {"file": "image-1.png", "caption": f"{EVIL}: cat 0.90"},
             {"file": "image-2.png", "caption": "b.png: dog 0.80"},
