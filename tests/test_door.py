@@ -342,7 +342,7 @@ def test_an_empty_folder_is_refused(opened: Opened, checkpoint: Path, tmp_path: 
 
 def test_a_class_without_images_is_named(opened: Opened, checkpoint: Path, pictures: Path) -> None:
     (pictures / "void").mkdir()
-    message = f"PNG, JPEG or WebP images, got none in {pictures / 'void'}"
+    message = f"PNG, JPEG or WebP files, got none in {pictures / 'void'}"
     at_both_doors(opened, checkpoint, data(pictures), message)
 
 
