@@ -1,9 +1,15 @@
 """The figures of a model's card, against single syntheses."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from doors import compose
+from drawings import FEW, write_model
+from omegaconf import OmegaConf
 
-from benchmarks.card import Study, label_leak, sufficiencies
+from benchmarks.card import Study, evaluate, label_leak, sufficiencies
+from stylex.artifacts import read_json
 from stylex.model import StylEx
 from stylex.search.selection import Pick
 from stylex.search.statistics import collect
@@ -65,3 +71,15 @@ def test_sufficiency_moves_the_scored_images_to_the_extremes_of_those_selected_o
     assert sum(everything) > 0
     assert found["sufficiency_at_2_mean"].value == pytest.approx(sum(everything) / len(everything))
     assert found["sufficiency_at_2_nearest"].value == pytest.approx(sum(near) / len(near))
+
+
+def test_the_door_scores_a_model_and_writes_its_figures(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    small = ["num_selection=4", "num_attributes=2", "num_shown=1", "num_images=4", "batch_size=32"]
+    given = [f"checkpoint={model}", "data=faces", FEW, *small, f"output={tmp_path / 's.json'}"]
+    raw = compose("card", given)
+    config = OmegaConf.to_container(raw, resolve=True)
+    assert isinstance(config, dict)
+    evaluate(config, raw)
+    scores = read_json(tmp_path / "s.json", "")
+    assert scores["agreement"]["num_images"] == 60
