@@ -65,6 +65,8 @@ def faithfulness(
         regions: Where the reasons are known to lie; none leaves the pointing game out.
         progress: Shows the loop over methods.
 
+    A method that cannot explain the classifier is left out, which the table says.
+
     Raises:
         InputError: If a number is out of its range or there is no method.
     """
@@ -86,8 +88,13 @@ def faithfulness(
     columns += [f"{part:.0%} of layers random" for part in randomised]
     columns += ["pointing game"] if regions is not None else []
     rows: list[tuple[str, list[Estimate | None]]] = []
+    left_out: list[str] = []
     for name, method in progress(methods.items(), "faithfulness"):
-        maps = method(classifier, images, targets)
+        try:
+            maps = method(classifier, images, targets)
+        except InputError as error:  # as guided backpropagation without rectifiers
+            left_out.append(f"{name} ({error})")
+            continue
         moved = sensitivity_max(method, classifier, images, targets, maps, radius, num_moved, seed)
         found = [*areas(maps), mean(moved[moved.isfinite()])]
         for null in nulls.values():
@@ -98,7 +105,7 @@ def faithfulness(
         rows.append((name, [*found]))
     chance: list[Estimate | None] = [*areas(torch.zeros_like(images[:, 0]))]
     rows.append(("random order", chance + [None] * (len(columns) - 3)))
-    return _table(columns, rows, len(images))
+    return _table(columns, rows, len(images), left_out)
 
 
 def curves(
@@ -212,14 +219,19 @@ def _check(
             "faithfulness needs num_images, num_steps and num_moved of at least 1, got "
             f"{num_images}, {num_steps} and {num_moved}; raise them"
         )
-    if not all(0 < part <= 1 for part in randomised):
+    different = len(set(randomised)) == len(randomised)
+    if not different or not all(0 < part <= 1 for part in randomised):
         raise InputError(
-            f"randomised must be shares of layers in (0, 1], got {list(randomised)}; give others"
+            "randomised must be different shares of layers in (0, 1], got "
+            f"{list(randomised)}; give others"
         )
 
 
 def _table(
-    columns: Sequence[str], rows: Sequence[tuple[str, list[Estimate | None]]], count: int
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, list[Estimate | None]]],
+    count: int,
+    left_out: Sequence[str],
 ) -> Table:
     headings = [columns[0]]
     for column in columns[1:]:
@@ -238,7 +250,8 @@ def _table(
         "are taken away first, less is better. A map must beat the random order. Sensitivity: "
         "change of the map, in units of its norm, under noise too weak to see, less is better. "
         "Layers random: rank correlation with the map of a network with untrained layers, from "
-        "the last one back; a map that stays near 1 does not show what was learnt.",
+        "the last one back; a map that stays near 1 does not show what was learnt."
+        + (f" Left out: {'; '.join(left_out)}." if left_out else ""),
     )
 
 

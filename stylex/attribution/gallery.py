@@ -67,17 +67,18 @@ class Gallery:
             Why it was left out; empty if it was not.
 
         Raises:
-            InputError: If it cannot, and is not refusable.
+            InputError: If it cannot, or its settings do not fit, and it is not refusable.
         """
         begun = time.perf_counter()
         found: Exhibit | tuple[Exhibit, ...]
         refusal = ""
         try:
             found = method()
-        except InputError as error:
+        except (InputError, TypeError, ValueError, IndexError, KeyError) as error:
+            told = error if isinstance(error, InputError) else _unfit(name, error)
             if not refusable:
-                raise
-            found, refusal = (), str(error)
+                raise told from error
+            found, refusal = (), str(told)
         seconds = time.perf_counter() - begun
         parts = [
             self._part(f"{name}-{i}", exhibit, place_of(name).is_signed)
@@ -142,3 +143,11 @@ class Gallery:
         for file, pixels in zip(files, to_uint8(images.cpu()), strict=True):
             write_png(self.folder / file, pixels)
         return files
+
+
+def _unfit(name: str, error: Exception) -> InputError:
+    """What settings that a method did not foresee end in."""
+    return InputError(
+        f"method.{name}'s settings must fit the method, the network and the images, got "
+        f"{type(error).__name__} ({error}); see configs/method/{name}.yaml"
+    )

@@ -206,7 +206,7 @@ def _minimise(loss: Loss, photograph: Images, painting: Painting, progress: Prog
 def _style_image(style: str | int, data: ImageSet, longer_px: int, images: Images) -> Style:
     if isinstance(style, str):
         found = from_uint8(read_whole(Path(style), longer_px, images.shape[1])[None])
-    elif 0 <= style < len(data):
+    elif isinstance(style, int) and 0 <= style < len(data):
         found = data.batch([style])[0]
     else:
         raise InputError(

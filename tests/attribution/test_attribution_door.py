@@ -158,3 +158,30 @@ def test_a_search_gets_a_tab_of_its_own_images(tmp_path: Path) -> None:
     page = (folder / "index.html").read_text()
     assert "tab-wing" in page
     assert page.count("The same images under every method") == 1
+
+
+def test_settings_that_no_method_foresaw_are_one_sentence(tmp_path: Path) -> None:
+    wrong = "method.occlusion.fill=[a,b]"
+    with pytest.raises(InputError, match="method.occlusion's settings must fit the method"):
+        opened(*TINY, "method=[occlusion]", wrong, f"output_dir={tmp_path}")
+
+
+def test_a_map_that_a_network_has_not_is_left_out_of_the_checks(tmp_path: Path) -> None:
+    smooth = ["classifier=module", "classifier.network=torchvision.models:efficientnet_b0"]
+    given = ["data=faces", FEW, *smooth, "+classifier.arguments={num_classes: 2}"]
+    small = ["method.faithfulness.num_steps=2", "method.faithfulness.num_moved=1", "num_images=1"]
+    less = ["method.faithfulness.methods.smoothgrad.num_samples=1"]
+    opened(*given, "method=[faithfulness]", *small, *less, f"output_dir={tmp_path}")
+    (table,) = read_wing(tmp_path).methods[0].tables
+    assert "Left out: guided_backprop (" in table.reading
+    assert "occlusion" in [row[0] for row in table.rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["fashion", "faces"])
+def test_every_method_explains_the_shipped_classifiers(family: str, tmp_path: Path) -> None:
+    opened(f"data={family}", f"classifier={family}", "num_images=1", f"output_dir={tmp_path}")
+    methods = read_wing(tmp_path).methods
+    assert len(methods) == 19
+    assert [method.refusal for method in methods] == [""] * 19
+    assert all(method.maps or method.sheets or method.tables for method in methods)
