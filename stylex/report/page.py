@@ -7,12 +7,8 @@ its content security policy refuses everything else.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from stylex.artifacts import replacing
 from stylex.estimates import Estimate
@@ -20,6 +16,7 @@ from stylex.report import wording
 from stylex.report.caveats import caveats
 from stylex.report.results import LONGEST_NAME, Attribute, Results
 from stylex.report.sprites import Classes, sheet, thumbnail
+from stylex.report.templates import asset, environment
 
 CHART_WIDTH, CHART_HEIGHT, CHART_LEFT, CHART_TOP = 640, 200, 76, 12  # of the plot itself
 MOST_LABELS = 16
@@ -99,22 +96,11 @@ def write_page(path: Path, searches: Sequence[Results]) -> None:
         path: The file.
         searches: What was read from their folders; at least one.
     """
-    environment = Environment(
-        loader=PackageLoader("stylex.report", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["zip"] = zip
-    assets = files("stylex.report").joinpath("assets")
-
-    def asset(name: str) -> Markup:
-        return Markup(assets.joinpath(name).read_text("utf-8"))
-
+    templates = environment()
+    templates.filters["zip"] = zip
     evaluated = ["evaluation.css"] if any(each.evaluation for each in searches) else []
     compared = ["wing.css"] if searches[0].wing else []
-    template = environment.get_template("page.html")
+    template = templates.get_template("page.html")
     sheets: list[dict[str, Any]] = []
     shown = [_classes(results) for results in searches]
     parts = [part(i, r, c, sheets) for i, (r, c) in enumerate(zip(searches, shown, strict=True))]

@@ -4,16 +4,14 @@ import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from stylex.artifacts import read_json, replacing
 from stylex.errors import InputError
+from stylex.report.templates import asset, environment
 
 WING_FOLDER, WING_FILE = "attribution", "wing.json"
 SCHEMA = 1
@@ -216,15 +214,7 @@ def _picture(folder: Path, file: str, caption: str) -> Picture:
 
 def write_wing_page(path: Path, wing: Wing) -> None:
     """Writes a page of the wing alone, self-contained as the report's."""
-    environment = Environment(
-        loader=PackageLoader("stylex.report", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    assets = files("stylex.report").joinpath("assets")
-    styles = [Markup(assets.joinpath(name).read_text("utf-8")) for name in ("page.css", "wing.css")]
-    text = environment.get_template("wing-page.html").render(wing=wing, styles=styles)
+    styles = [asset(name) for name in ("page.css", "wing.css")]
+    text = environment().get_template("wing-page.html").render(wing=wing, styles=styles)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
