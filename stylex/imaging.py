@@ -3,8 +3,10 @@
 Everywhere else an image is float32 in [-1, 1]: -1 is pixel value 0, 1 is 255.
 """
 
+import io
 import math
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,17 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stylex.errors import InputError
+from stylex.errors import InputError, shown
 from stylex.types import Images, Pixels
 
 Picture = UInt8[Tensor, "c h w"]
+MOST_PIXELS = 89_000_000  # of a file, before it is decoded: 267 MB in RGB, below Pillow's own limit
+
+
+class BrokenImage(InputError):
+    """An image file that cannot be read or decoded."""
+
+    reason = ""  # in a few words
 
 
 def check_resolution(resolution: int, minimum: int = 32) -> None:
@@ -71,7 +80,7 @@ def from_uint8(pixels: Pixels) -> Images:
     Returns:
         Images in [-1, 1]; `to_uint8` gives the same pixels back.
     """
-    return pixels.to(torch.float32) / 127.5 - 1
+    return pixels.to(torch.get_default_dtype()) / 127.5 - 1
 
 
 def resize(images: Images, resolution: int) -> Float[Tensor, "b c {resolution} {resolution}"]:
@@ -112,9 +121,33 @@ def read_image(path: Path, resolution: int, channels: int) -> Picture:
         Pixels in [0, 255].
 
     Raises:
-        InputError: If the file cannot be read or decoded, or `channels` is neither 1 nor 3.
+        InputError: If the file cannot be read or decoded, has more than `MOST_PIXELS`, or
+            `channels` is neither 1 nor 3.
     """
-    picture = _opened(path, channels)
+    return _square(_opened(path, str(path), channels), resolution)
+
+
+def decode_image(content: bytes, name: str, resolution: int, channels: int) -> Picture:
+    """Decodes what `read_image` reads from a file.
+
+    Args:
+        content: Of a PNG, JPEG or WebP file.
+        name: What the error calls it.
+        resolution: Height and width of the picture, in pixels.
+        channels: 1 for grey, 3 for RGB.
+
+    Raises:
+        BrokenImage: If it cannot be decoded or has more than `MOST_PIXELS`.
+    """
+    return _square(_opened(io.BytesIO(content), name, channels), resolution)
+
+
+def decode_whole(content: bytes, name: str) -> Picture:
+    """Decodes all of a file, in RGB and at its own size; otherwise as `decode_image` does."""
+    return _tensor(_opened(io.BytesIO(content), name, 3))
+
+
+def _square(picture: Image.Image, resolution: int) -> Picture:
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     # Cropped first: with `box`, the filter would see the pixels beyond the square.
@@ -138,30 +171,49 @@ def read_whole(path: Path, longer_px: int, channels: int) -> Picture:
     """
     if longer_px < 1:
         raise InputError(f"the longer side must be at least 1 pixel, got {longer_px}")
-    picture = _opened(path, channels)
+    picture = _opened(path, str(path), channels)
     share = longer_px / max(picture.size)
     width, height = (max(1, round(side * share)) for side in picture.size)
     return _sampled(picture, height, width)
 
 
-def _opened(path: Path, channels: int) -> Image.Image:
+def _opened(file: Path | io.BytesIO, name: str, channels: int) -> Image.Image:
     """An 8-bit opaque picture, grey or RGB."""
     check_channels(channels)
     try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as file:
-            picture = _flatten(ImageOps.exif_transpose(file))
+        with (
+            warnings.catch_warnings()
+        ):  # Pillow's remarks on odd files that it decodes all the same
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=("PNG", "JPEG", "WEBP")) as found:
+                if found.width * found.height > MOST_PIXELS:
+                    raise Image.DecompressionBombError
+                picture = _flatten(ImageOps.exif_transpose(found))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        reason = f"it has more than {MOST_PIXELS // 10**6} million pixels"
+        raise _broken(name, reason) from error
     except Exception as error:  # decoders raise whatever they like on a broken file
         reason = getattr(error, "strerror", None) or "its content cannot be decoded"
-        raise InputError(
-            f"images must be readable PNG, JPEG or WebP files, got {path} ({reason}): "
-            "replace or remove it"
-        ) from error
+        raise _broken(name, reason) from error
     return picture.convert("L" if channels == 1 else "RGB")
 
 
+def _broken(name: str, reason: str) -> BrokenImage:
+    error = BrokenImage(
+        f"images must be readable PNG, JPEG or WebP files, got {shown(name)} ({reason}): replace "
+        "or remove it"
+    )
+    error.reason = reason
+    return error
+
+
 def _sampled(picture: Image.Image, height: int, width: int) -> Picture:
-    picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    pixels = np.array(picture).reshape(height, width, -1)
+    return _tensor(picture.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _tensor(picture: Image.Image) -> Picture:
+    pixels = np.array(picture).reshape(picture.height, picture.width, -1)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

@@ -1,7 +1,8 @@
-"""Sends pictures, animations, tables and figures to Lightning's loggers.
+"""Where training and searches send figures, pictures and tables beside their own files.
 
-Weights & Biases and TensorBoard have a place for each of them. Every other logger, such as
+TensorBoard and Weights & Biases have a place for each of them. Every other logger, such as
 Lightning's CSV logger, takes figures alone: it is passed over for the rest, which lies in files.
+None of the two can end a run: what they refuse is said once, and metrics.csv has every figure.
 """
 
 import importlib.util
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jaxtyping import UInt8
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from PIL import Image
@@ -16,23 +18,70 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from stylex.errors import InputError
+from stylex.tracking import KEY, Enduring, Wandb, enduring, has_key
+
+SECRETS = ("key", "token", "password", "secret")
+
+
+class TensorBoard(Enduring, TensorBoardLogger):
+    """TensorBoard that cannot end a run."""
 
 
 def check_loggers(settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuses a logger whose package is missing, before anything is computed for it.
+    """Refuses a logger that cannot be had, before anything is computed for it.
 
     Args:
         settings: The configuration group `logger`: of every logger `_target_` and its arguments.
 
     Raises:
-        InputError: If there is none for TensorBoard.
+        InputError: If there is no package for TensorBoard, or no key for a server asked for.
     """
     names = [str(logger["_target_"]).rpartition(".")[2] for logger in settings.values()]
-    if TensorBoardLogger.__name__ in names and importlib.util.find_spec("tensorboard") is None:
+    wanted = {TensorBoardLogger.__name__, TensorBoard.__name__}
+    if wanted & set(names) and importlib.util.find_spec("tensorboard") is None:
         raise InputError(
             "logger=tensorboard needs the package tensorboard, got none; "
             "pip install -e '.[tensorboard]'"
         )
+    for name, logger in zip(names, settings.values(), strict=True):
+        if name == Wandb.__name__ and logger.get("offline") is False and not has_key():
+            raise InputError(
+                f"logger.wandb.offline=false needs a key, got none; give {KEY}, or leave it out"
+            )
+
+
+def log_config(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
+    """Sends the resolved configuration, without the loggers' own part and without secrets."""
+    shown = public({name: value for name, value in config.items() if name != "logger"})
+    for logger in loggers:
+        with enduring(logger):
+            if isinstance(logger, WandbLogger):
+                logger.experiment.config.update(shown, allow_val_change=True)
+            elif isinstance(logger, TensorBoardLogger):
+                text = "".join(f"    {line}\n" for line in yaml.safe_dump(shown).splitlines())
+                logger.experiment.add_text("config", text)
+
+
+def public(settings: Any) -> Any:  # noqa: ANN401  any nesting
+    """Settings without those whose name says that they are secret."""
+    if isinstance(settings, Mapping):
+        return {
+            name: public(value)
+            for name, value in settings.items()
+            if str(name).rpartition("_")[2].lower() not in SECRETS
+        }
+    return [public(value) for value in settings] if isinstance(settings, list) else settings
+
+
+def end_loggers(loggers: Iterable[Logger], *, well: bool) -> None:
+    """Ends the loggers, so that another run of this process begins its own."""
+    for logger in loggers:
+        with enduring(logger):
+            logger.finalize("success" if well else "failed")
+            if isinstance(logger, Wandb):
+                logger.end(well=well)
+            elif isinstance(logger, WandbLogger):
+                logger.experiment.finish()
 
 
 def log_picture(
@@ -47,20 +96,22 @@ def log_picture(
         step: Of training, from 0.
     """
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(tag, [to_pil_image(pixels.cpu())], step)
-        elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag, pixels, step)
+        with enduring(logger):
+            if isinstance(logger, WandbLogger):
+                logger.log_image(tag, [to_pil_image(pixels.cpu())], step)
+            elif isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(tag, pixels, step)
 
 
 def log_file(loggers: Iterable[Logger], tag: str, path: Path, step: int) -> None:
     """Sends a PNG or GIF file as it is: no frame is decoded, so an animation stays one."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            log = logger.log_video if path.suffix == ".gif" else logger.log_image
-            log(tag, [str(path)], step)
-        elif isinstance(logger, TensorBoardLogger):
-            _add_encoded(logger, tag, path, step)
+        with enduring(logger):
+            if isinstance(logger, WandbLogger):
+                log = logger.log_video if path.suffix == ".gif" else logger.log_image
+                log(tag, [str(path)], step)
+            elif isinstance(logger, TensorBoardLogger):
+                _add_encoded(logger, tag, path, step)
 
 
 def _add_encoded(logger: TensorBoardLogger, tag: str, path: Path, step: int) -> None:
@@ -93,10 +144,11 @@ def log_table(
         step: Of training, from 0.
     """
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_table(tag, list(columns), [list(row) for row in rows], step=step)
-        elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text(tag, markdown(columns, rows), step)
+        with enduring(logger):
+            if isinstance(logger, WandbLogger):
+                logger.log_table(tag, list(columns), [list(row) for row in rows], step=step)
+            elif isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text(tag, markdown(columns, rows), step)
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -133,7 +185,4 @@ def log_results(
     log_table(loggers, "attributes", columns, rows, 0)
     for path in sorted((*folder.glob("animations/*.gif"), *folder.glob("figures/*.png"))):
         log_file(loggers, f"{path.parent.name}/{path.stem}", path, 0)
-    for logger in loggers:
-        logger.finalize("success")
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+    end_loggers(loggers, well=True)

@@ -1,6 +1,8 @@
-"""How long loops tell how far they are."""
+"""How long loops tell how far they are, and the package what it does."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -29,3 +31,25 @@ class Bars:
             yield from bar(list(items), what.ljust(12))
         finally:
             self.shown = False
+
+
+class _Printed(logging.Handler):
+    """Prints where the process prints now, so that a line that moves stays whole."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a record."""
+        print(self.format(record), flush=True)
+
+
+@contextmanager
+def shown_log() -> Iterator[None]:
+    """Prints what the package logs."""
+    log, handler = logging.getLogger("stylex"), _Printed()
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

@@ -20,7 +20,7 @@ from stylex.ops import build, toolkit
 from stylex.ops.toolkit import REFERENCE, BuildError, Toolkit
 
 NEED_NVCC = ("CUDA version", "CUDA headers", "libcudart", "compiling", "targets", "ops library")
-Mark = Literal["ok", "warning", "missing", "skipped"]
+Mark = Literal["ok", "warning", "missing", "skipped", "fault"]
 PROBE = "#include <cuda_runtime_api.h>\n#include <vector>\n__global__ void probe() {}\n"
 
 
@@ -31,7 +31,7 @@ class Finding:
     Attributes:
         name: What was looked at.
         mark: `missing` if the CUDA ops cannot do without it, `skipped` if an earlier fault left
-            nothing to look at.
+            nothing to look at, `fault` if a classifier cannot be explained with it.
         text: What was found.
         remedy: What puts it right; empty if nothing is wrong.
     """
