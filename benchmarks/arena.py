@@ -86,11 +86,11 @@ def stage(model: StylEx, folder: Path) -> Stage:
 
 def drawings(folder: Path) -> DrawnSet:
     """The test images of the family that a model was trained on."""
-    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
 
-    config = read_config(folder)["data"]
-    known = {key: value for key, value in config.items() if key != "augmentation"}
-    drawn = instantiate(known, split="test")
+    from stylex.door import image_set
+
+    drawn = image_set(OmegaConf.create(read_config(folder)["data"]), "test")
     assert isinstance(drawn, DrawnSet)
     return drawn
 

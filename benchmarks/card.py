@@ -64,7 +64,7 @@ def evaluate(config: dict[str, Any], raw: DictConfig) -> None:
     if config["cpu_threads"] is not None:
         torch.set_num_threads(config["cpu_threads"])
     folder = model_folder(Path(config["checkpoint"]))
-    model = load(folder)
+    model = load(folder, trust=config["trust"])
     split, other = config["scored_split"], config["selection_split"]
     scored = image_set(raw.data, split)
     selecting = scored if split == other else image_set(raw.data, other)

@@ -1,7 +1,8 @@
 """The recipes that the training benchmark times: phase by phase, without data and a Trainer.
 
 Plain StyleGAN2 is what the published figures are for: Karras et al. 2020 (arXiv:2006.06676), the
-released code's `auto` settings, here without augmentation. StylEx is this project's training step.
+released code's `auto` settings, with augmentation where a row says so. StylEx is this project's
+training step, without it.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +22,9 @@ from stylex.gan.generator import Generator
 from stylex.gan.mapping import Mapping as MappingNetwork
 from stylex.gan.residual import Discriminator
 from stylex.model import build_discriminator, build_model
+from stylex.processes import Share
 from stylex.training import losses
+from stylex.training.augment import PAPER_BEST, Augment
 from stylex.training.module import StylExModule
 from stylex.training.optimisation import adam, learning
 
@@ -30,6 +33,7 @@ PATH_LENGTH_INTERVAL, R1_INTERVAL = 4, 16
 PATH_LENGTH_WEIGHT, PATH_LENGTH_DECAY, PATH_LENGTH_SHRINK = 2.0, 0.01, 2
 ADAM = {"learning_rate": 0.0025, "betas": [0.0, 0.99]}
 STYLE_MIXING = 0.9
+AUGMENT_P = 0.6  # its cost is the same at any p, as nothing depends on what was drawn
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ def ops_settings(changes: Mapping[str, Any]) -> dict[str, Any]:
 class PlainStyleGAN2:
     """One judge, one generator, latents from a mapping network of two layers."""
 
-    def __init__(self, size: Size, ops: Mapping[str, Any], device: torch.device) -> None:
+    def __init__(
+        self, size: Size, ops: Mapping[str, Any], device: torch.device, augmented: bool = False
+    ) -> None:
         self.size, self.device = size, device
         side, widths = size.resolution_px, (size.channel_base, size.channel_max)
         self.generator = Generator(side, 3, size.latent_dim, *widths, noise=True).to(device)
@@ -95,6 +101,9 @@ class PlainStyleGAN2:
         self.random = torch.Generator(device).manual_seed(0)
         self.real = self._normal(size.batch_size, 3, side, side).clamp(-1, 1)
         self.ones = torch.ones(size.batch_size, 1, device=device)
+        self.augment = None
+        if augmented:
+            self.augment = Augment(3, side, AUGMENT_P, PAPER_BEST, ops["impl"]).to(device)
         self.path_mean = torch.zeros((), device=device)
         self.replaced = torch.zeros((), device=device)
 
@@ -114,16 +123,23 @@ class PlainStyleGAN2:
         styles = self.generator.styles(self._latents(count))
         return self.make(styles, noise=self.generator.noise_maps(count, self.random))
 
+    def _shown(self, images: Tensor) -> Tensor:
+        """Images as the judge sees them."""
+        if self.augment is None:
+            return images
+        augmented: Tensor = self.augment(images, self.augment.draw(len(images), self.random))
+        return augmented
+
     def generator_phase(self) -> None:
         """Non-saturating loss."""
-        with learning(self.optimisers, ("generator",), 1.0, self.replaced):
-            judged = self.main_judge(self._fakes(self.size.batch_size), self.ones)
+        with learning(self.optimisers, ("generator",), 1.0, self.replaced, Share()):
+            judged = self.main_judge(self._shown(self._fakes(self.size.batch_size)), self.ones)
             losses.generator_adversarial(judged).backward()
 
     def path_length_phase(self) -> None:
         """Path length penalty on half a batch."""
         count = max(1, self.size.batch_size // PATH_LENGTH_SHRINK)
-        with learning(self.optimisers, ("generator",), 1.0, self.replaced):
+        with learning(self.optimisers, ("generator",), 1.0, self.replaced, Share()):
             latents = self._latents(count)
             images = self.generator(latents, self.generator.noise_maps(count, self.random))
             lengths = losses.path_lengths(images, latents, self._normal(*images.shape))
@@ -133,18 +149,18 @@ class PlainStyleGAN2:
 
     def judge_phase(self) -> None:
         """Logistic loss on real images and on fresh fakes."""
-        with learning(self.optimisers, ("judge",), 1.0, self.replaced):
+        with learning(self.optimisers, ("judge",), 1.0, self.replaced, Share()):
             with torch.no_grad():
                 fake = self._fakes(self.size.batch_size)
-            judged = [self.main_judge(images, self.ones) for images in (self.real, fake)]
+            judged = [self.main_judge(self._shown(x), self.ones) for x in (self.real, fake)]
             losses.discriminator_adversarial(*judged).backward()
 
     def r1_phase(self) -> None:
         """R1 with the reference's weight of 0.0002 · resolution² / batch."""
         gamma = 0.0002 * self.size.resolution_px**2 / self.size.batch_size
-        with learning(self.optimisers, ("judge",), 1.0, self.replaced):
+        with learning(self.optimisers, ("judge",), 1.0, self.replaced, Share()):
             images = self.real.detach().requires_grad_()
-            penalty = losses.r1_penalty(self.judge(images, self.ones), images)
+            penalty = losses.r1_penalty(self.judge(self._shown(images), self.ones), images)
             (gamma * R1_INTERVAL * penalty).backward()
 
     def averaging(self) -> None:

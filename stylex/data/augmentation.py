@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from stylex.data.cache import cached
 from stylex.data.datasets import ImageSet
 from stylex.data.folders import class_folders, image_paths
+from stylex.data.sources import Folder
 from stylex.errors import InputError
-from stylex.imaging import from_uint8, read_image
+from stylex.imaging import from_uint8
 from stylex.types import Images, Labels
 
 
@@ -26,17 +28,27 @@ class AugmentedSet(ImageSet):
     Args:
         images: The training images, which stay as they are.
         folder: Has one sub-folder a class, of the same names.
+        cache: Where its resized images are kept; None is `stylex` among the user's caches.
 
     Raises:
-        InputError: If the folder's classes are others, or one is empty.
+        InputError: If the folder's classes are others, or one is empty, or a file is broken.
         ValueError: If the images are not a train split: nothing may be judged on changed images.
     """
 
-    def __init__(self, images: ImageSet, folder: Path) -> None:
+    def __init__(self, images: ImageSet, folder: Path, cache: Path | None = None) -> None:
         if images.split != "train":
             raise ValueError(f"only a train split can be augmented, got {images.split}")
         self._images_before, self._folder = images, folder
         self._paths, labels = _read_folder(folder, images.class_names)
+        source = Folder(folder)
+        self._cache = cached(source, images.resolution, images.channels, cache)
+        for position, reason in self._cache.faults.items():
+            raise InputError(
+                "images must be readable PNG, JPEG or WebP files, got "
+                f"{source.place(source.members[position].name)} ({reason}): replace or remove it"
+            )
+        rows = {member.name: position for position, member in enumerate(source.members)}
+        self._rows = torch.tensor([rows[path] for path in self._paths])
         self.num_added = len(labels)
         super().__init__(
             class_names=images.class_names,
@@ -53,11 +65,7 @@ class AugmentedSet(ImageSet):
         if not added.all():
             images[~added] = self._images_before.batch(positions[~added].tolist())[0]
         if added.any():
-            pixels = [
-                read_image(self._folder / self._paths[i - count], self.resolution, self.channels)
-                for i in positions[added].tolist()
-            ]
-            images[added] = from_uint8(torch.stack(pixels))
+            images[added] = from_uint8(self._cache.rows(self._rows[positions[added] - count]))
         return images
 
     def _content(self) -> bytes:

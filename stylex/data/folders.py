@@ -1,11 +1,9 @@
-"""Folders of images with one sub-folder a class: what they hold, and how it is split."""
+"""Folders of images with one sub-folder a class: what they hold."""
 
-import hashlib
 from pathlib import Path
 
+from stylex.data.sources import SUFFIXES
 from stylex.errors import InputError
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def class_folders(root: Path, what: str) -> list[Path]:
@@ -40,7 +38,7 @@ def image_paths(root: Path, folder: Path) -> list[str]:
     files = [
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in _SUFFIXES
+        if file.suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and file.is_file()
     ]
@@ -50,32 +48,3 @@ def image_paths(root: Path, folder: Path) -> list[str]:
             "add images or remove the folder"
         )
     return sorted(file.relative_to(root).as_posix() for file in files)
-
-
-def split_paths(
-    paths: list[str], validation_share: float, test_share: float, seed: int
-) -> dict[str, list[str]]:
-    """Splits the paths of one class; three or more reach every split, train is never empty.
-
-    The paths and the seed decide, nothing else.
-    """
-
-    def rank(path: str) -> bytes:
-        return hashlib.sha256(f"{seed} {path}".encode()).digest()
-
-    ranked = sorted(paths, key=rank)
-    fewest = 1 if len(ranked) >= 3 else 0
-    num_validation = max(round(len(ranked) * validation_share), fewest)
-    num_test = max(round(len(ranked) * test_share), fewest)
-    # Rounding up twice must leave an image to train on: the larger share gives it back.
-    while num_validation + num_test >= len(ranked):
-        if num_validation >= num_test:
-            num_validation -= 1
-        else:
-            num_test -= 1
-    stop = num_validation + num_test
-    return {
-        "validation": sorted(ranked[:num_validation]),
-        "test": sorted(ranked[num_validation:stop]),
-        "train": sorted(ranked[stop:]),
-    }

@@ -4,20 +4,21 @@ A run resumed at a step therefore sees exactly the batches that an unbroken run 
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stylex.data.datasets import ImageSet
 from stylex.errors import InputError
-from stylex.types import Images, Labels
+from stylex.types import Images, Labels, Pixels
 
 
 class StepBatches(Sampler[list[int]]):
     """Index batches of the training steps from `start_step` up to, not including, `stop_step`.
 
-    An epoch is a permutation of all images, cut into whole batches; the rest of it is dropped.
+    An epoch is a permutation of all images, cut into whole batches; the rest of it is dropped. Of
+    several processes that train together each gets its share of every batch.
 
     Args:
         num_images: Size of the image set.
@@ -25,6 +26,7 @@ class StepBatches(Sampler[list[int]]):
         seed: Another seed gives other permutations.
         start_step: First step, counted from the start of the whole training.
         stop_step: Step after the last one.
+        share: Gives this process's part of a batch, asked when the batches are; none: all of it.
 
     Raises:
         InputError: If `num_images` is below `batch_size`, or `batch_size` below 1.
@@ -32,7 +34,14 @@ class StepBatches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, *, num_images: int, batch_size: int, seed: int, start_step: int, stop_step: int
+        self,
+        *,
+        num_images: int,
+        batch_size: int,
+        seed: int,
+        start_step: int,
+        stop_step: int,
+        share: Callable[[list[int]], list[int]] = list,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
@@ -51,6 +60,7 @@ class StepBatches(Sampler[list[int]]):
         self.seed = seed
         self.start_step = start_step
         self.stop_step = stop_step
+        self.share = share
 
     def __len__(self) -> int:
         """Returns the number of steps."""
@@ -65,7 +75,8 @@ class StepBatches(Sampler[list[int]]):
             epoch, position = divmod(step, steps_per_epoch)
             if epoch != drawn_epoch:
                 drawn_epoch, order = epoch, self._order(epoch)
-            yield order[position * self.batch_size : (position + 1) * self.batch_size]
+            batch = order[position * self.batch_size : (position + 1) * self.batch_size]
+            yield self.share(batch)
 
     def _order(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(step_seed(self.seed, epoch))
@@ -141,8 +152,8 @@ def step_seed(seed: int, step: int) -> int:
 
 def step_loader(
     images: ImageSet, steps: Sampler[list[int]], num_workers: int
-) -> "DataLoader[tuple[Images, Labels]]":
-    """A loader of the batch of every step.
+) -> "DataLoader[tuple[Images | Pixels, Labels]]":
+    """A loader of the batch of every step, as `ImageSet.packed` gives it.
 
     Args:
         images: Where the batches come from.
@@ -155,11 +166,12 @@ def step_loader(
         batch_size=None,  # the sampler's items are whole batches
         collate_fn=tuple,  # torch's own makes a list of the pair
         num_workers=num_workers,
+        persistent_workers=num_workers > 0,  # a second pass starts none anew
         pin_memory=torch.cuda.is_available(),
     )
 
 
-class _Batched(Dataset[tuple[Images, Labels]]):
+class _Batched(Dataset[tuple[Images | Pixels, Labels]]):
     """An image set whose items are batches, so that a loader reads a batch in one call."""
 
     def __init__(self, images: ImageSet) -> None:
@@ -168,5 +180,5 @@ class _Batched(Dataset[tuple[Images, Labels]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, indices: Sequence[int]) -> tuple[Images, Labels]:
-        return self.images.batch(indices)
+    def __getitem__(self, indices: Sequence[int]) -> tuple[Images | Pixels, Labels]:
+        return self.images.packed(indices)

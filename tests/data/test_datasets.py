@@ -1,24 +1,21 @@
 """Laws of `stylex.data.datasets`."""
 
-import hashlib
 import lzma
 import pickle
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from pictured_folders import SPLITS, folder, many, paths, write
 
 import stylex.data
-from stylex.data.datasets import FashionMNIST, ImageFolder
+from stylex.data.datasets import FashionMNIST
 from stylex.errors import InputError
 from stylex.imaging import from_uint8, read_image
 
 ASSET = Path(stylex.data.__file__).parent / "assets" / "fashion_mnist"
-SPLITS = ("train", "validation", "test")
 
 
 @pytest.fixture(scope="module")
@@ -118,37 +115,6 @@ def test_fingerprints_tell_splits_and_forms_apart(fashion: dict[str, FashionMNIS
 
 
 # Folders
-
-
-def write(root: Path, names: Iterable[str]) -> Path:
-    """Writes a flat grey picture for every name; its level follows from the name."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        level = hashlib.sha256(name.encode()).digest()[0]
-        kind = {"jpg": "JPEG", "jpeg": "JPEG", "webp": "WebP"}
-        Image.new("L", (8, 8), level).save(path, kind.get(path.suffix.lower()[1:], "PNG"))
-    return root
-
-
-def folder(root: Path, **changes: object) -> ImageFolder:
-    options: dict[str, Any] = {
-        "split": "train",
-        "resolution": 32,
-        "channels": 1,
-        "validation_share": 0.1,
-        "test_share": 0.2,
-        "seed": 0,
-    }
-    return ImageFolder(root=root, **{**options, **changes})
-
-
-def paths(root: Path, **changes: object) -> list[str]:
-    return folder(root, **changes).paths
-
-
-def many(count: int, *classes: str) -> list[str]:
-    return [f"{name}/{i:03}.png" for name in classes for i in range(count)]
 
 
 def test_every_image_is_in_exactly_one_split_of_about_its_share(tmp_path: Path) -> None:
@@ -252,12 +218,39 @@ def test_a_folder_set_can_be_sent_to_a_loading_process(tmp_path: Path) -> None:
     assert torch.equal(copy.batch([1])[0], part.batch([1])[0])
 
 
-def test_a_broken_image_is_named_when_it_is_read(tmp_path: Path) -> None:
-    part = folder(write(tmp_path, many(6, "a", "b")))
-    (tmp_path / part.paths[2]).write_bytes(b"broken")
-    part.batch([0, 1])
-    with pytest.raises(InputError, match=f"{part.paths[2]} .*replace or remove it"):
-        part.batch([0, 2])
+def test_broken_images_are_named_in_every_split_or_left_out_of_theirs_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = many(12, "a", "b")
+    write(tmp_path, names)
+    before = {split: paths(tmp_path, split=split) for split in SPLITS}
+    for name in (before["train"][2], before["test"][0]):
+        (tmp_path / name).write_bytes(b"broken")
+    for split in SPLITS:
+        with pytest.raises(InputError, match="or give data.on_error=skip") as caught:
+            folder(tmp_path, split=split)
+        assert f"{tmp_path / before['train'][2]} (its content cannot be" in str(caught.value)
+        assert str(tmp_path / before["test"][0]) in str(caught.value)
+    with caplog.at_level("INFO", "stylex"):
+        after = {split: paths(tmp_path, split=split, on_error="skip") for split in SPLITS}
+    assert after["validation"] == before["validation"]
+    assert after["train"] == [*before["train"][:2], *before["train"][3:]]
+    assert after["test"] == before["test"][1:]
+    said = [text for text in caplog.messages if "are left out" in text]
+    assert len(said) == 3  # one of each set
+    assert before["train"][2] in said[0]
+
+
+def test_many_broken_images_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, many(9, "a", "b"))
+    for i in range(8):
+        (tmp_path / "a" / f"{i:03}.png").write_bytes(b"broken")
+    with pytest.raises(
+        InputError, match=r"a/004.png \([a-z ]*\) and 3 more: replace or remove them"
+    ):
+        folder(tmp_path)
+    with pytest.raises(InputError, match="on_error must be refuse or skip, got 'ignore'"):
+        folder(tmp_path, on_error="ignore")
 
 
 def test_a_missing_root_is_refused(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Laws of `stylex.data.module`."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from lightning import LightningModule, Trainer
+from pictured_folders import folder, many, write
 from torch import Tensor, nn
 
 from stylex.data.datasets import FashionMNIST
@@ -50,6 +54,17 @@ def test_memory_is_pinned_only_for_a_gpu(images: FashionMNIST) -> None:
     assert module(images).train_dataloader().pin_memory == torch.cuda.is_available()
 
 
+def quietly(test: Callable[..., None]) -> Callable[..., None]:
+    """Lets Lightning's remarks pass."""
+    for remark in (
+        "ignore:.*does not have many workers",
+        "ignore:.*LeafSpec.*is deprecated:FutureWarning",
+        "ignore:GPU available but not used",
+    ):
+        test = pytest.mark.filterwarnings(remark)(test)
+    return test
+
+
 class Recorder(LightningModule):
     """Writes down the labels of every batch it is trained on."""
 
@@ -57,11 +72,13 @@ class Recorder(LightningModule):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
         self.seen: list[Tensor] = []
+        self.images: list[Tensor] = []
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Keeps the labels; the loss only has to have a gradient."""
         images, labels = batch
         self.seen.append(labels.cpu())
+        self.images.append(images.cpu())
         return self.weight * images.mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -69,10 +86,7 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning")  # Lightning's own
-@pytest.mark.filterwarnings("ignore:GPU available but not used")
-def test_one_lightning_epoch_is_the_whole_training(images: FashionMNIST) -> None:
+def fitted(data: ImageDataModule) -> Recorder:
     recorder = Recorder()
     trainer = Trainer(
         max_epochs=1,
@@ -82,10 +96,16 @@ def test_one_lightning_epoch_is_the_whole_training(images: FashionMNIST) -> None
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    data = module(images)
     trainer.fit(recorder, datamodule=data)
+    return recorder
+
+
+@quietly
+def test_one_lightning_epoch_is_the_whole_training(images: FashionMNIST) -> None:
+    data = module(images)
+    recorder = fitted(data)
     expected = [labels for _, labels in data.train_dataloader()]
-    assert trainer.global_step == 7
+    assert len(recorder.seen) == 7
     assert all(torch.equal(a, b) for a, b in zip(recorder.seen, expected, strict=True))
 
 
@@ -113,3 +133,15 @@ def test_train_and_validation_must_agree(
         ImageDataModule(
             train=images, validation=other, batch_size=4, num_workers=0, seed=0, num_steps=1
         )
+
+
+@quietly
+def test_images_of_files_are_moved_as_bytes_and_trained_on_as_floats(tmp_path: Path) -> None:
+    files = folder(write(tmp_path, many(8, "a", "b")))
+    data = ImageDataModule(
+        train=files, validation=files, batch_size=4, num_workers=0, seed=5, num_steps=3
+    )
+    steps = StepBatches(num_images=len(files), batch_size=4, seed=5, start_step=0, stop_step=3)
+    assert all(images.dtype == torch.uint8 for images, _ in data.train_dataloader())
+    for got, indices in zip(fitted(data).images, steps, strict=True):
+        assert torch.equal(got, files.batch(indices)[0])
