@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylex.artifacts import read_json, read_tensors, write_tensors, write_yaml
-from stylex.classifier.files import CONFIG_FILE, read_folder_config
+from stylex.classifier.files import CONFIG_FILE, read_folder_config, stored_spec
 from stylex.classifier.frozen import Adapter, FrozenClassifier, build_classifier
 from stylex.classifier.recording import layer_names, layer_outputs
 from stylex.errors import InputError
@@ -78,8 +78,8 @@ class Embedding(nn.Module):
             folder: Where to.
             config: At least `classifier`, as `build_classifier` takes it, and `class_names`.
         """
-        write_tensors(folder / EMBEDDING_FILE, self.state_dict())
-        write_yaml(folder / CONFIG_FILE, {**config, "embedding_dim": self.dim})
+        write_yaml(folder / CONFIG_FILE, {**config, "embedding_dim": self.dim}, durable=True)
+        write_tensors(folder / EMBEDDING_FILE, self.state_dict(), durable=True)
 
 
 def build_embedding(spec: Mapping[str, Any], class_names: Sequence[str], dim: int) -> Embedding:
@@ -109,11 +109,12 @@ def own_embedding(classifier: FrozenClassifier) -> Embedding:
     return Embedding(network, classifier.adapter, None).requires_grad_(False).eval()
 
 
-def load_embedding(folder: Path) -> Embedding:
+def load_embedding(folder: Path, *, trust: bool = False) -> Embedding:
     """Reads a trained embedding, frozen, in eval mode, on the CPU.
 
     Args:
         folder: A run of `train.py task=embedding`, or its checkpoints.
+        trust: Whether its configuration may name code to run; see `stored_spec`.
 
     Raises:
         InputError: If there is none, or its files do not belong together.
@@ -121,8 +122,9 @@ def load_embedding(folder: Path) -> Embedding:
     place = embedding_folder(folder)
     tensors, _ = read_tensors(place / EMBEDDING_FILE, "embedding")
     config = read_folder_config(place / CONFIG_FILE, "an embedding")
+    stored = stored_spec(config["classifier"], place, trust)
     try:
-        spec = {**config["classifier"], "weights": None, "feature_layers": []}
+        spec = {**stored, "weights": None, "feature_layers": []}
         found = build_embedding(spec, config["class_names"], config["embedding_dim"])
         found.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:

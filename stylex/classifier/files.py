@@ -13,17 +13,25 @@ import yaml
 from jaxtyping import Float
 from torch import Tensor
 
-from stylex.classifier.frozen import TORCHSCRIPT_ENDINGS, FrozenClassifier, build_classifier
+from stylex.classifier.adapter import DECLARED
+from stylex.classifier.frozen import FrozenClassifier, build_classifier
+from stylex.classifier.networks import FILE_ENDINGS, HUGGINGFACE, runs_code
 from stylex.errors import InputError
 
 CLASSIFIER_FILE, CONFIG_FILE = "classifier.safetensors", "config.yaml"
 OWN = "checkpoint"  # the name of the model's own classifier
+NEEDED = ("network", "arguments", "weights", "feature_layers", *DECLARED)
 
 
 def read_classifier(
-    name: str, own: FrozenClassifier, spec: Mapping[str, Any], images: Float[Tensor, "1 c h w"]
+    name: str,
+    own: FrozenClassifier,
+    spec: Mapping[str, Any],
+    images: Float[Tensor, "1 c h w"],
+    *,
+    trust: bool = False,
 ) -> FrozenClassifier:
-    """A classifier to compare: `checkpoint`, a folder, a safetensors or a TorchScript file.
+    """A classifier to compare: `checkpoint`, a folder, or a safetensors, TorchScript or ONNX file.
 
     A folder is a run of `train.py task=classifier`, or a model's, and says how it is built. A file
     says neither that nor its classes, which are taken to be the model's in the same order.
@@ -33,6 +41,7 @@ def read_classifier(
         own: The model's own classifier.
         spec: How a file's classifier is built, as `build_classifier` takes it.
         images: One image of the model's form, to try the classifier on.
+        trust: Whether a folder may name code to run; see `stored_spec`.
 
     Raises:
         InputError: If the path is none of these, or the classifier does not fit the model.
@@ -50,20 +59,75 @@ def read_classifier(
                 f"({', '.join(own.class_names)}), got {', '.join(known)} in '{name}'; give "
                 "one of the same classes"
             )
-        given = {**config["classifier"], "weights": folders[0] / CLASSIFIER_FILE}
-    elif path.is_file() and path.suffix in TORCHSCRIPT_ENDINGS:
+        stored = stored_spec(config["classifier"], folders[0], trust)
+        given = {**stored, "weights": folders[0] / CLASSIFIER_FILE}
+    elif path.is_file() and path.suffix in FILE_ENDINGS:
         given = {**spec, "network": name, "arguments": {}, "weights": None, "feature_layers": []}
     elif path.is_file() and path.suffix == ".safetensors":
         given = {**spec, "weights": path}
     else:
         raise InputError(
             f"a classifier must be {OWN}, a run's folder of `train.py task=classifier`, a "
-            f".safetensors file or a TorchScript file ({', '.join(TORCHSCRIPT_ENDINGS)}), got "
+            f".safetensors file or a TorchScript or ONNX file ({', '.join(FILE_ENDINGS)}), got "
             f"'{name}'; correct the path"
         )
     classifier = build_classifier(given, own.class_names)
     _try(classifier, name, images)
     return classifier
+
+
+def stored_spec(spec: Mapping[str, Any], folder: Path, trust: bool) -> dict[str, Any]:
+    """How a stored classifier is built, with its file found again, and nothing in it run.
+
+    A file or folder that it was made from (TorchScript, ONNX, Hugging Face) is looked for where
+    it was, then beside the configuration.
+
+    Args:
+        spec: The `classifier` of a configuration that came with weights.
+        folder: Where both lie.
+        trust: Whether it may name code: a factory that is neither this package's nor
+            torchvision's, or a TorchScript file.
+
+    Raises:
+        InputError: If it may not, or is incomplete, or the file is not found.
+    """
+    missing = [key for key in NEEDED if key not in spec]
+    source, arguments = spec.get("network"), spec.get("arguments")
+    if (
+        missing
+        or not isinstance(source, str)
+        or not isinstance(arguments, Mapping)
+        or not isinstance(spec.get("feature_layers"), list)
+    ):
+        raise InputError(
+            f"a stored classifier must say {', '.join(NEEDED)}, got "
+            f"{'no ' + missing[0] if missing else 'another kind of value'} in '{folder}'; copy its "
+            f"{CONFIG_FILE} again"
+        )
+    if not trust and runs_code(source):
+        raise InputError(
+            f"a stored classifier may run code only if you say so, got '{source}' in the "
+            f"{CONFIG_FILE} of '{folder}'; if you know who made it, give trust=true (in Python "
+            "trust=True)"
+        )
+    if source.endswith(FILE_ENDINGS):
+        return {**spec, "network": _found(source, folder)}
+    if source == HUGGINGFACE:
+        return {
+            **spec,
+            "arguments": {**arguments, "folder": _found(str(arguments.get("folder")), folder)},
+        }
+    return dict(spec)
+
+
+def _found(path: str, folder: Path) -> str:
+    for place in (Path(path), folder / Path(path).name):
+        if place.exists():
+            return str(place)
+    raise InputError(
+        "a stored classifier needs the file or folder that it was made from, got nothing at "
+        f"'{path}'; put it back, or copy it into '{folder}'"
+    )
 
 
 def read_folder_config(path: Path, what: str) -> dict[str, Any]:
@@ -78,7 +142,7 @@ def read_folder_config(path: Path, what: str) -> dict[str, Any]:
     """
     try:
         config = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict) or not isinstance(config.get("classifier"), dict):
         raise InputError(

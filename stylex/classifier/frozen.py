@@ -5,8 +5,7 @@ outputs mean; all of this is declared here, so that no other part of the framewo
 """
 
 import copy
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,78 +13,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stylex.artifacts import digest, read_tensors
+from stylex.artifacts import digest
+from stylex.classifier.adapter import DECLARED, Adapter, build_adapter
+from stylex.classifier.networks import build_network, origin
 from stylex.classifier.randomisation import permute_weights, reinitialise
+from stylex.classifier.reading import Reading, check_logits, known_labels, read_as
 from stylex.classifier.recording import recorded
+from stylex.classifier.weights import load_weights
 from stylex.errors import InputError
-from stylex.imaging import resize
-from stylex.types import Images, Logits, Probabilities
+from stylex.types import Images, Labels, Logits, Probabilities
 
-TORCHSCRIPT_ENDINGS = (".pt", ".ts", ".torchscript")
-
-
-class Adapter(nn.Module):
-    """Brings images in [-1, 1] into the form that a network was trained with."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        *,
-        input_resolution_px: int,
-        input_channels: int,
-        input_range: Sequence[float],
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
-        """Declares a network's input.
-
-        Args:
-            input_resolution_px: Height and width that the network expects; images are resized to
-                it.
-            input_channels: 1 or 3; images are repeated or averaged over channels to it.
-            input_range: Values that black and white have before normalisation, such as (0, 1).
-            mean: Subtracted per channel, in units of `input_range`.
-            std: Divided by, per channel.
-
-        Raises:
-            InputError: If the declaration contradicts itself.
-        """
-        super().__init__()
-        low, high = (float(v) for v in input_range)
-        if not low < high:
-            raise InputError(
-                f"classifier.input_range must be (low, high), got ({low}, {high}); swap them"
-            )
-        for name, values in (("mean", mean), ("std", std)):
-            if len(values) not in (1, input_channels):
-                raise InputError(
-                    f"classifier.{name} must have one value per input channel ({input_channels}), "
-                    f"got {len(values)}"
-                )
-            column = torch.tensor([float(v) for v in values])[:, None, None]
-            self.register_buffer(name, column, persistent=False)
-        self.input_resolution_px, self.input_channels = input_resolution_px, input_channels
-        self.low, self.high = low, high
-
-    def forward(self, images: Images) -> Float[Tensor, "b c2 h2 w2"]:
-        """Adapts images; differentiable."""
-        return self.normalise(resize(images, self.input_resolution_px))
-
-    def normalise(self, images: Images) -> Float[Tensor, "b c2 h w"]:
-        """Adapts channels and values of images of any size, which stays; differentiable."""
-        if self.input_channels == 3 and images.shape[1] == 1:
-            images = images.expand(-1, 3, -1, -1)
-        elif self.input_channels == 1 and images.shape[1] == 3:
-            images = images.mean(dim=1, keepdim=True)
-        images = (images + 1) / 2 * (self.high - self.low) + self.low
-        return (images - self.mean) / self.std
-
-    def declaration(self) -> str:
-        """All settings in one text."""
-        fixed = (self.input_resolution_px, self.input_channels, self.low, self.high)
-        return repr((fixed, self.mean.tolist(), self.std.tolist()))
+PLAIN = Reading()
+OUTPUT_FAULTS = (RuntimeError, AssertionError, TypeError, ValueError, IndexError)
 
 
 class FrozenClassifier(nn.Module):
@@ -102,6 +41,8 @@ class FrozenClassifier(nn.Module):
         adapter: Adapter,
         class_names: Sequence[str],
         feature_layers: Sequence[str],
+        reading: Reading = PLAIN,
+        origin: str = "",
     ) -> None:
         """Wraps a network.
 
@@ -113,6 +54,8 @@ class FrozenClassifier(nn.Module):
                 second.
             feature_layers: Sub-modules whose outputs are features of a perceptual distance; may be
                 empty.
+            reading: What the outputs mean.
+            origin: Digest of what a file says beyond the weights, if there is such.
 
         Raises:
             InputError: If a layer is named that the network lacks or does not let be read.
@@ -133,6 +76,7 @@ class FrozenClassifier(nn.Module):
                     f"its top-level ones are {known}"
                 )
         self.network, self.adapter = network, adapter
+        self.reading, self.origin = reading, origin
         self.class_names, self.feature_layers = tuple(class_names), tuple(feature_layers)
         self.requires_grad_(False)
         self.train(False)
@@ -147,26 +91,49 @@ class FrozenClassifier(nn.Module):
         return super().train(False)
 
     def forward(self, images: Images) -> Logits:
-        """Logits of images in [-1, 1].
-
-        One logit z becomes the two logits (−z/2, z/2): their softmax is the sigmoid of z, and each
-        class has a logit that an edit can move.
+        """Logits of images in [-1, 1], one per class; see `Reading`.
 
         Raises:
             InputError: If the network's output does not fit the class names.
         """
-        logits = self.network(self.adapter(images))
-        if logits.ndim == 1:
-            logits = logits[:, None]
-        if logits.shape[1] == 1 and self.num_classes == 2:
-            logits = torch.cat((-logits / 2, logits / 2), dim=1)
-        if logits.ndim != 2 or logits.shape[1] != self.num_classes:
+        return self.reading.logits(self.outputs(images), self.class_names)
+
+    def outputs(self, images: Images) -> Tensor:
+        """What the network itself says, [b o]: of independent labels, the logits of all.
+
+        Raises:
+            InputError: If it is no tensor.
+        """
+        found = self.network(self.adapter(images))
+        if not isinstance(found, Tensor):
             raise InputError(
-                f"the classifier must return one logit per class ({self.num_classes}: "
-                f"{', '.join(self.class_names)}), got an output of shape {tuple(logits.shape)}; "
-                "give the data that it was trained for"
+                "the classifier's network must return a tensor of logits, got "
+                f"{type(found).__name__}; wrap it in one that does (classifier=module)"
             )
-        return logits
+        return found[:, None] if found.ndim == 1 else found
+
+    @torch.no_grad()
+    def check(self, images: Images) -> None:
+        """Tries a few images: the network must take them and return logits.
+
+        Raises:
+            InputError: If it fails, or its outputs fit no classes, or are probabilities.
+        """
+        try:
+            outputs = self.outputs(images)
+        except InputError:
+            raise
+        except OUTPUT_FAULTS as error:
+            takes = self.adapter
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"a classifier must take the images declared for it ({takes.input_channels} "
+                f"channels, {takes.input_resolution_px} px), got an error from "
+                f"{type(self.network).__name__} ({reason}); declare its input in "
+                "classifier.input_channels and classifier.input_resolution_px"
+            ) from error
+        self.reading.logits(outputs, self.class_names)
+        check_logits(outputs)
 
     def probabilities(self, images: Images) -> Probabilities:
         """Softmax of the logits."""
@@ -181,8 +148,19 @@ class FrozenClassifier(nn.Module):
     def fingerprint(self) -> str:
         """Hex digest of weights, class names and declared input: equal for equal classifiers."""
         declared = repr(self.class_names) + self.adapter.declaration()
+        declared += self.reading.declaration() + self.origin
         text = torch.tensor(list(declared.encode()), dtype=torch.uint8)
         return digest({"declaration": text, **self.network.state_dict()})
+
+    def declared(self) -> dict[str, Any]:
+        """What a configuration may leave to the network: its input and its labels' names."""
+        takes, labels = self.adapter, self.reading.label_names
+        values = (
+            *(takes.input_resolution_px, takes.input_channels, [takes.low, takes.high]),
+            *(x.flatten().tolist() for x in (takes.mean, takes.std)),
+        )
+        found = dict(zip(DECLARED, values, strict=True))
+        return {**found, **({"label_names": list(labels)} if labels else {})}
 
     def randomised(self, seed: int) -> "FrozenClassifier":
         """The same classifier with random weights of the same scale: a null for its effects.
@@ -223,85 +201,66 @@ class FrozenClassifier(nn.Module):
         return copied
 
 
-def build_network(source: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """A network from `package.module:factory` and its arguments, or from a TorchScript file.
+@torch.no_grad()
+def judged(classifier: FrozenClassifier, batches: Iterable[tuple[Images, Labels]]) -> str:
+    """A line on how often a classifier is right, before anything is trained around it.
 
     Args:
-        source: Import path, such as `torchvision.models:resnet18`, or a file ending in .pt, .ts or
-            .torchscript.
-        arguments: Passed to the factory by name; a file takes none.
-
-    Raises:
-        InputError: If the file or the factory is not there, or the factory refuses its arguments.
+        classifier: On the CPU.
+        batches: Labelled images with its classes, at least one.
     """
-    if source.endswith(TORCHSCRIPT_ENDINGS):
-        if not Path(source).is_file():
-            raise InputError(
-                f"classifier.network must be an existing TorchScript file, got '{source}'"
-            )
-        try:
-            return torch.jit.load(source, map_location="cpu")
-        except RuntimeError as error:
-            raise InputError(
-                f"classifier.network must be a readable TorchScript file, got '{source}'; save "
-                "it again"
-            ) from error
-    module_name, _, factory_name = source.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            "classifier.network must be package.module:factory or a TorchScript file, got "
-            f"'{source}' ({error})"
-        ) from error
-    try:
-        return factory(**arguments)
-    except TypeError as error:
-        raise InputError(
-            f"classifier.arguments must fit {source}, got {dict(arguments)} ({error})"
-        ) from error
-
-
-def build_adapter(spec: Mapping[str, Any]) -> Adapter:
-    """The adapter that a configuration declares."""
-    declared = ("input_resolution_px", "input_channels", "input_range", "mean", "std")
-    return Adapter(**{key: spec[key] for key in declared})
+    right, seen = 0, torch.zeros(classifier.num_classes, dtype=torch.int64)
+    for images, labels in batches:
+        right += int((classifier(images).argmax(dim=1) == labels).sum())
+        seen += labels.bincount(minlength=len(seen))
+    count = int(seen.sum())
+    text = f"the classifier is right on {right / count:.3f} of {count} validation images"
+    if right > int(seen.max()):
+        return text
+    return (
+        f"{text}: no more than if it always said '{classifier.class_names[int(seen.argmax())]}'; "
+        "python -m stylex.doctor classifier=... data=... shows what it is given"
+    )
 
 
 def build_classifier(spec: Mapping[str, Any], class_names: Sequence[str]) -> FrozenClassifier:
     """The frozen classifier that a configuration describes.
 
     Args:
-        spec: `network`, `arguments` (a `num_classes` of none is filled in), `weights` (a
-            safetensors file, or none for a network that has its own), `feature_layers`, and the
-            declaration of the input.
+        spec: `network`, `arguments` (a `num_classes` of none is filled in), `weights` (a file, or
+            none for a network that has its own), `feature_layers`, the declaration of the input,
+            and `output` and `label_names` of a network of independent labels.
         class_names: Names in the order of the logits.
 
     Raises:
         InputError: If a file is missing or does not fit the network.
     """
+    if not isinstance(spec["network"], str):
+        raise InputError(f"classifier.network must be a text, got '{spec['network']}'")
+    layers = spec["feature_layers"]
+    if not isinstance(layers, list | tuple) or not all(isinstance(x, str) for x in layers):
+        raise InputError(f"classifier.feature_layers must be a list of names, got '{layers}'")
     arguments = dict(spec["arguments"])
     if "num_classes" in arguments and arguments["num_classes"] is None:
-        arguments["num_classes"] = len(class_names)
+        arguments["num_classes"] = _num_outputs(spec, class_names)
     network = build_network(spec["network"], arguments)
     if spec["weights"] is not None:
         load_weights(network, Path(spec["weights"]))
-    return FrozenClassifier(network, build_adapter(spec), class_names, spec["feature_layers"])
+    reading, names = read_as(spec, network, class_names)
+    adapter = build_adapter(spec, network)
+    return FrozenClassifier(
+        network, adapter, names, layers, reading, origin(spec["network"], network)
+    )
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Reads a network's weights from a safetensors file.
-
-    Raises:
-        InputError: If the file is missing, truncated, or belongs to another network.
-    """
-    tensors, _ = read_tensors(path, "classifier.weights")
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+def _num_outputs(spec: Mapping[str, Any], class_names: Sequence[str]) -> int:
+    """As many as the data has classes; of independent labels, as many as have names."""
+    if spec.get("output") is None:
+        return len(class_names)
+    labels = known_labels(spec, None)
+    if not labels:
         raise InputError(
-            f"classifier.weights must belong to the network of the configuration, got {path} "
-            f"({reason}); "
-            "check the number of classes and the architecture"
-        ) from error
+            "classifier.arguments.num_classes must be the number of all labels where "
+            "classifier.output names one, got null; give it, or classifier.label_names"
+        )
+    return len(labels)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylex.classifier.frozen import Adapter
+from stylex.processes import Share, share
 from stylex.types import Images, Labels, Logits
 
 
@@ -31,6 +32,7 @@ class ClassifierModule(LightningModule):
         label_smoothing: float,
         flip_share: float,
         noise_std: float,
+        batch_size: int,
         seed: int,
     ) -> None:
         """Prepares training.
@@ -45,6 +47,7 @@ class ClassifierModule(LightningModule):
             flip_share: Share of training images mirrored left to right.
             noise_std: Standard deviation of the normal noise added to training images, in units of
                 [-1, 1].
+            batch_size: Images of a step, over all processes.
             seed: Of the augmentation.
         """
         super().__init__()
@@ -52,6 +55,7 @@ class ClassifierModule(LightningModule):
         self.num_steps, self.label_smoothing = num_steps, label_smoothing
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.flip_share, self.noise_std, self.seed = flip_share, noise_std, seed
+        self.batch_size, self.share = batch_size, Share()
         self.step = 0
 
     def forward(self, images: Images) -> Logits:
@@ -66,6 +70,14 @@ class ClassifierModule(LightningModule):
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Finds this process's share of every batch, if several train together."""
+        self.share = share(self.batch_size)
+
+    def on_after_backward(self) -> None:
+        """Averages the gradients over the processes; batch normalisation stays each one's own."""
+        self.share.average(p.grad for p in self.network.parameters() if p.grad is not None)
 
     def training_step(
         self, batch: tuple[Images, Labels], batch_idx: int
@@ -110,9 +122,10 @@ class ClassifierModule(LightningModule):
 
     def _augmented(self, images: Images) -> Images:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
-        mirrored = (torch.rand(len(images), generator=generator) < self.flip_share).to(
-            images.device
-        )
+        chance = self.share.drawn(lambda n: torch.rand(n, generator=generator), len(images))
+        mirrored = (chance < self.flip_share).to(images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        noise = torch.randn(images.shape, generator=generator).to(images.device)
+        noise = self.share.drawn(
+            lambda n: torch.randn(n, *images.shape[1:], generator=generator), len(images)
+        ).to(images.device)
         return images + self.noise_std * noise

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from stylex.classifier.backbones import SmallCNN
 from stylex.classifier.frozen import Adapter
 from stylex.classifier.module import ClassifierModule
-from stylex.training.callbacks import Checkpoint, stored_state
+from stylex.training.checkpoints import Checkpoint, stored_state
 from stylex.types import Images
 
 Batch = tuple[Images, Tensor]
@@ -35,6 +35,7 @@ def module(network: nn.Module, **changes: object) -> ClassifierModule:
         "label_smoothing": 0.0,
         "flip_share": 0.0,
         "noise_std": 0.0,
+        "batch_size": 16,
         "seed": 0,
     }
     return ClassifierModule(network, plain, **{**settings, **changes})

@@ -15,6 +15,7 @@ from stylex.classifier.frozen import (
     build_adapter,
     build_classifier,
     build_network,
+    judged,
     load_weights,
 )
 from stylex.errors import InputError
@@ -625,3 +626,17 @@ def test_weights_of_another_network_are_refused(other: nn.Module, tmp_path: Path
 
     with pytest.raises(InputError, match="must belong to the network of the configuration, got"):
         load_weights(network(), path)
+
+
+def test_a_classifier_is_judged_in_a_line_that_points_to_the_doctor_if_it_knows_nothing(
+    tiny_classifier: FrozenClassifier, tiny_images: Images
+) -> None:
+    labels = tiny_classifier(tiny_images).argmax(dim=1)
+    wrong = (labels + 1) % 3
+
+    assert judged(tiny_classifier, [(tiny_images, labels)]) == (
+        "the classifier is right on 1.000 of 12 validation images"
+    )
+    assert "right on 0.000 of 12 validation images: no more than if it always said" in judged(
+        tiny_classifier, [(tiny_images, wrong)]
+    )
