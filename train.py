@@ -1,6 +1,7 @@
 """Door 1: trains what the configuration names. `python train.py --help` lists every key."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,20 @@ from stylex.door import image_set, open_door, training_set
 from stylex.errors import InputError
 
 if TYPE_CHECKING:
-    from lightning import Callback, LightningModule
+    from lightning import Callback, Trainer
+    from lightning.pytorch.loggers import Logger
+    from torch import Tensor
 
     from stylex.classifier.embedding import Embedding
+    from stylex.classifier.module import ClassifierModule
     from stylex.data.datasets import ImageSet
+    from stylex.training.module import StylExModule
+    from stylex.training.run import Run
+    from stylex.training.watch import Watch
 
 
-def train(config: dict[str, Any], raw: DictConfig) -> None:
-    """Trains, or goes on with, the task of the configuration."""
+def train(config: dict[str, Any], raw: DictConfig) -> float | None:
+    """Trains, or goes on with, the task of the configuration; returns the best validation value."""
     tasks = {
         "stylex": train_stylex,
         "classifier": train_classifier,
@@ -33,14 +40,20 @@ def train(config: dict[str, Any], raw: DictConfig) -> None:
         from stylex.training.objective import check_objective
 
         check_objective(config["loss"], config["miner"], config["training"])
-    from stylex.artifacts import check_writable
+    from stylex.artifacts import check_apart, check_writable
+    from stylex.training.ranges import check_training
 
+    if not isinstance(config["output_dir"], str):
+        raise InputError(f"output_dir must be a folder, got {config['output_dir']}; give one")
+    stages = config["training"].get("stages", [])
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise InputError(
+            f"training.stages must be a list of settings, got {stages}; see training/stylex.yaml"
+        )
+    check_training(config)
     folder = Path(config["output_dir"])
     check_writable(folder)
-    if config["training"]["num_steps"] < 1:
-        raise InputError(
-            f"training.num_steps must be at least 1, got {config['training']['num_steps']}"
-        )
+    check_apart(folder, config["data"].get("root"))
     from stylex.loggers import check_loggers
 
     check_loggers(config["logger"])
@@ -48,21 +61,31 @@ def train(config: dict[str, Any], raw: DictConfig) -> None:
 
     if config["cpu_threads"] is not None:
         torch.set_num_threads(config["cpu_threads"])
+    if config["trainer"]["precision"] == "64-true":
+        torch.set_default_dtype(torch.float64)  # of what is made outside the trainer, too
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = config["ops"]["tf32"]
-    tasks[config["task"]](config, raw, folder)
+    from stylex.training.run import begun
+    from stylex.training.study import objective
+
+    with begun(folder) as run:
+        tasks[config["task"]](config, raw, run)
+    return objective(folder)
 
 
-def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
+def train_stylex(config: dict[str, Any], raw: DictConfig, run: "Run") -> None:
     """Trains a StylEx model around a frozen classifier."""
     import torch
 
-    from stylex.classifier.frozen import build_classifier
+    from stylex.classifier.frozen import build_classifier, judged
     from stylex.evaluation.fidelity import fidelity, reconstruct
     from stylex.gan.transfer import start
-    from stylex.model import build_discriminator, build_model, save_discriminator
-    from stylex.training.callbacks import STATE_FILE, Pictures, Validation
+    from stylex.model import build_discriminator, build_model
+    from stylex.training.callbacks import Pictures, Validation
+    from stylex.training.checkpoints import has_states
     from stylex.training.module import StylExModule
     from stylex.training.resumption import data_facts, lasting
+    from stylex.training.spread import spread
+    from stylex.training.watch import Watch
 
     training, validation = training_set(raw.data), image_set(raw.data, "validation")
     settings = config["training"]
@@ -71,34 +94,35 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
     model = build_model(config["model"], classifier)
     discriminator = build_discriminator(config["model"], classifier.num_classes)
     path = config["model"]["init_from"]
-    if path is not None and not (folder / "checkpoints" / STATE_FILE).is_file():
+    if path is not None and not has_states(run.folder / "checkpoints"):
         taken = start(Path(str(path)), model.generator, model.mapping, discriminator)
         print(f"starts from '{path}': {taken}")
-    module = StylExModule(model, discriminator, settings, config["ops"], config["seed"])
+    shared = {**settings, "batch_size": config["data"]["batch_size"]}
+    module = StylExModule(model, discriminator, shared, config["ops"], config["seed"])
 
-    first_of_each = torch.cat(
-        [(validation.labels == k).nonzero()[:2, 0] for k in range(classifier.num_classes)]
-    )
-    shown, _ = validation.batch(first_of_each[:20].tolist())
-    order = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0)).tolist()
-    measured = [validation.batch(order[i : i + 100]) for i in range(0, min(1000, len(order)), 100)]
+    shown, measured = _validation_images(validation, classifier.num_classes)
+    classifier.check(shown)
+    if run.leads and classifier.class_names == training.class_names:  # not one label of many
+        print(judged(classifier, measured[:5]))
 
     def measure() -> dict[str, float]:
         there = [(x.to(module.device), y.to(module.device)) for x, y in measured]
         found = fidelity(reconstruct(module.average, there))
-        return {name: float(estimate.value or 0.0) for name, estimate in found.items()}
+        figures = {name: float(estimate.value or 0.0) for name, estimate in found.items()}
+        return {**figures, **spread(module.average, shown.to(module.device))}
 
+    watch = Watch(settings, classifier.num_classes, print, run.folder)
     callbacks = [
         Validation(settings["validation_interval_steps"], measure),
-        Pictures(settings["picture_interval_steps"], folder / "samples", module.average, shown),
+        Pictures(settings["picture_interval_steps"], run.folder / "samples", module.average, shown),
     ]
 
     def export(target: Path) -> None:
         module.average.save(
             target,
             {key: config[key] for key in ("data", "classifier", "model", "training", "seed")},
+            module.discriminator,
         )
-        save_discriminator(module.discriminator, target)
 
     facts = {
         "classifier": classifier.fingerprint(),
@@ -106,27 +130,44 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
         **{key: config[key] for key in ("model", "seed")},
         "training": lasting(settings),
     }
-    _fit(module, training, validation, config, raw, callbacks, export, facts)
+    _fit(module, training, validation, config, raw, callbacks, export, facts, run, watch)
 
 
-def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
+def _validation_images(
+    images: "ImageSet", num_classes: int
+) -> "tuple[Tensor, list[tuple[Tensor, Tensor]]]":
+    """Two images of each class to draw, twenty at most, and batches to measure on."""
+    import torch
+
+    first = torch.cat([(images.labels == k).nonzero()[:2, 0] for k in range(num_classes)])
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
+    measured = [images.batch(order[i : i + 100]) for i in range(0, min(1000, len(order)), 100)]
+    return images.batch(first[:20].tolist())[0], measured
+
+
+def train_classifier(config: dict[str, Any], raw: DictConfig, run: "Run") -> None:
     """Trains the classifier that will be explained."""
     import torch
 
     from stylex.artifacts import write_tensors, write_yaml
-    from stylex.classifier.frozen import build_adapter, build_classifier
+    from stylex.classifier.frozen import build_classifier
     from stylex.classifier.module import ClassifierModule
     from stylex.data.permutation import PermutedLabels
     from stylex.training.callbacks import Validation
-    from stylex.training.resumption import data_facts
+    from stylex.training.resumption import data_facts, lasting
 
     training, validation = training_set(raw.data), image_set(raw.data, "validation")
     settings = config["training"]
     if settings["permuted_labels"]:
         training = PermutedLabels(training, seed=config["seed"])
     torch.manual_seed(config["seed"])
-    network = build_classifier(config["classifier"], training.class_names).network
-    network.requires_grad_(True).train()
+    if config["classifier"].get("output") is not None:
+        raise InputError(
+            "task=classifier trains all outputs, one a class, got classifier.output="
+            f"{config['classifier']['output']}; leave it out"
+        )
+    classifier = build_classifier(config["classifier"], training.class_names)
+    network = classifier.network.requires_grad_(True).train()
     keys = (
         "num_steps",
         "learning_rate",
@@ -135,9 +176,12 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
         "flip_share",
         "noise_std",
     )
-    adapter = build_adapter(config["classifier"])
     module = ClassifierModule(
-        network, adapter, **{k: settings[k] for k in keys}, seed=config["seed"]
+        network,
+        classifier.adapter,
+        **{k: settings[k] for k in keys},
+        batch_size=config["data"]["batch_size"],
+        seed=config["seed"],
     )
     positions = list(range(len(validation)))
 
@@ -154,24 +198,22 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, folder: Path) -> N
         return {"accuracy": correct / len(positions)}
 
     def export(target: Path) -> None:
-        write_tensors(target / "classifier.safetensors", network.state_dict())
-        write_yaml(
-            target / "config.yaml",
-            {
-                **{k: config[k] for k in ("data", "classifier", "training", "seed")},
-                "class_names": list(training.class_names),
-            },
-        )
+        about = {k: config[k] for k in ("data", "classifier", "training", "seed")}
+        names = list(training.class_names)
+        write_yaml(target / "config.yaml", {**about, "class_names": names}, durable=True)
+        weights = network.state_dict()
+        write_tensors(target / "classifier.safetensors", weights, durable=True)
 
     facts = {
         **data_facts(config, training),
-        **{key: config[key] for key in ("classifier", "training", "seed")},
+        **{key: config[key] for key in ("classifier", "seed")},
+        "training": {**lasting(settings), "num_steps": settings["num_steps"]},
     }
     callbacks = [Validation(settings["validation_interval_steps"], measure)]
-    _fit(module, training, validation, config, raw, callbacks, export, facts)
+    _fit(module, training, validation, config, raw, callbacks, export, facts, run)
 
 
-def train_embedding(config: dict[str, Any], raw: DictConfig, folder: Path) -> None:
+def train_embedding(config: dict[str, Any], raw: DictConfig, run: "Run") -> None:
     """Trains an embedding on some classes and measures it on the others."""
     import torch
     from hydra.utils import instantiate
@@ -222,13 +264,14 @@ def train_embedding(config: dict[str, Any], raw: DictConfig, folder: Path) -> No
         measure=lambda: validation.measure(embedding).figures(),
         export=lambda target: embedding.save(target, about),
         progress=Bars(),
+        run=run,
     )
-    if had_steps or not (folder / "checkpoints" / RETRIEVAL_FILE).is_file():
-        finish(folder, embedding, untrained(), validation, test)
+    if had_steps or not (run.folder / "checkpoints" / RETRIEVAL_FILE).is_file():
+        finish(run.folder, embedding, untrained(), validation, test)
 
 
 def _fit(
-    module: "LightningModule",
+    module: "StylExModule | ClassifierModule",
     training: "ImageSet",
     validation: "ImageSet",
     config: dict[str, Any],
@@ -236,54 +279,121 @@ def _fit(
     callbacks: list["Callback"],
     export: Callable[[Path], None],
     facts: dict[str, Any],
+    run: "Run",
+    watch: "Watch | None" = None,
 ) -> None:
     """Fits from the stored state, if there is one, to the last step."""
     from hydra.utils import instantiate
-    from lightning import Trainer
 
     from stylex.artifacts import write_yaml
     from stylex.data.module import ImageDataModule
-    from stylex.training.callbacks import Checkpoint, Forecast, Metrics, csv_logger
+    from stylex.loggers import end_loggers
+    from stylex.training.callbacks import Watching
+    from stylex.training.checkpoints import Checkpoint
     from stylex.training.resumption import state_of, steps_left
+    from stylex.training.run import Guard
+    from stylex.training.strategy import settle
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)  # importing it has set INFO
-    folder, settings = Path(config["output_dir"]), config["training"]
+    folder, settings = run.folder, config["training"]
     data = ImageDataModule(
         train=training,
         validation=validation,
-        batch_size=settings["batch_size"],
-        num_workers=settings["num_workers"],
+        batch_size=config["data"]["batch_size"],
+        num_workers=config["data"]["num_workers"],
         seed=config["seed"],
         num_steps=settings["num_steps"],
+        share=lambda batch: module.share.of_batch(batch),  # known once the processes have met
     )
     state = state_of(folder, facts)
     if not steps_left(folder, state, settings["num_steps"]):
         return
     data.start_step = 0 if state is None else state["step"]
     data.train_dataloader()  # refuses a batch larger than the data before anything is written
-    write_yaml(folder / "config.yaml", config)
-    trainer = Trainer(
-        **config["trainer"],
+    checkpoint = Checkpoint(
+        folder / "checkpoints",
+        settings["checkpoint_interval_steps"],
+        state,
+        facts,
+        export,
+        keep_last=settings["keep_last"],
+        best=settings["best"],
+        departure=run.departure,
+        beside={} if watch is None else {"watch": watch},
+    )
+    loggers: list[Logger] = []
+    if run.leads:
+        write_yaml(folder / "config.yaml", config)
+        loggers, reports = _reports(config, raw, data.start_step, fresh=state is None)
+        if watch is not None:
+            loggers.append(Watching(watch))
+        callbacks = [Guard(run), reports[0], *callbacks, *reports[1:]]
+    trainer = _trainer(
+        settle(instantiate(raw.trainer, _convert_="all"), os.environ),
         max_epochs=1,
-        logger=[csv_logger(folder, data.start_step), *instantiate(raw.logger).values()],
-        callbacks=[
-            Metrics(settings["log_interval_steps"]),
-            *callbacks,
-            Forecast(settings["num_steps"], 30, lambda text: print(f"\n{text}")),
-            Checkpoint(
-                folder / "checkpoints", settings["checkpoint_interval_steps"], state, facts, export
-            ),
-        ],
+        logger=loggers,
+        callbacks=[*(callbacks if run.leads else []), checkpoint],
         enable_checkpointing=False,
+        use_distributed_sampler=False,  # the batches are shared out already
         enable_model_summary=False,
+        enable_progress_bar=False,
         default_root_dir=folder,
     )
-    trainer.fit(module, data)
-    print(
-        f"done: {settings['num_steps']} steps in '{folder}', the model is in "
-        f"'{folder / 'checkpoints'}'"
+    try:
+        trainer.fit(module, data)
+    finally:
+        end_loggers(loggers, well=trainer.state.finished)
+    if run.departure.signum is not None and checkpoint.saved != settings["num_steps"]:
+        run.departure.leave(checkpoint.saved)
+    if run.leads:
+        print(
+            f"done: {settings['num_steps']} steps in '{folder}', the model is in "
+            f"'{folder / 'checkpoints'}'"
+        )
+
+
+def _trainer(settings: dict[str, Any], **fixed: Any) -> "Trainer":  # noqa: ANN401  Lightning's
+    """The trainer; what Lightning does not take is the user's mistake."""
+    from lightning import Trainer
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    try:
+        return Trainer(**settings, **fixed)
+    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or ["nothing"])[0]
+        raise InputError(
+            "trainer must have settings that this computer and Lightning take, got accelerator="
+            f"{settings.get('accelerator')}, devices={settings.get('devices')}, precision="
+            f"{settings.get('precision')} ({reason}); correct them"
+        ) from error
+
+
+def _reports(
+    config: dict[str, Any], raw: DictConfig, step: int, *, fresh: bool
+) -> "tuple[list[Logger], list[Callback]]":
+    """Where a run's figures go, and what measures them."""
+    from hydra.utils import instantiate
+
+    from stylex.loggers import log_config
+    from stylex.tracking import begin_anew
+    from stylex.training.callbacks import Metrics
+    from stylex.training.records import Records
+    from stylex.training.throughput import Throughput
+
+    folder, settings = Path(config["output_dir"]), config["training"]
+    if fresh:
+        begin_anew(folder)
+    loggers = [Records(folder, step), *instantiate(raw.logger).values()]
+    log_config(loggers, config)
+    throughput = Throughput(
+        settings["num_steps"],
+        config["data"]["batch_size"],
+        settings["log_interval_steps"],
+        config["report_seconds"],
+        ("loss", "adversarial", "discriminator", "image_l1", "classifier_kl"),
     )
+    return loggers, [Metrics(settings["log_interval_steps"]), throughput]
 
 
 if __name__ == "__main__":

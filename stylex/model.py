@@ -3,6 +3,7 @@
 Source: Lang et al. 2021, "Explaining in Style" (arXiv:2104.13369), figure 2.
 """
 
+import re
 from collections.abc import Mapping as Spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,8 +12,8 @@ import torch
 import yaml
 from torch import nn
 
-from stylex.artifacts import read_tensors, write_tensors, write_yaml
-from stylex.classifier.files import CLASSIFIER_FILE, CONFIG_FILE
+from stylex.artifacts import digest, read_tensors, spoilt, write_tensors, write_yaml
+from stylex.classifier.files import CLASSIFIER_FILE, CONFIG_FILE, stored_spec
 from stylex.classifier.frozen import FrozenClassifier, build_classifier
 from stylex.classifier.mobilenet import mobilenet_table
 from stylex.errors import InputError
@@ -26,6 +27,7 @@ from stylex.gan.tensorflow import (
     mapping_table,
     released_spec,
 )
+from stylex.ranges import MODEL, check_ranges
 from stylex.types import Images, Latents, Logits, Probabilities, Styles
 from stylex.variables import convert_variables, read_variables
 
@@ -106,12 +108,38 @@ class StylEx(nn.Module):
         """The classifier's logits of the reconstructions."""
         return self.classifier(self.reconstruct(images))
 
-    def save(self, folder: Path, config: Spec[str, Any]) -> None:
-        """Writes weights, the classifier's weights, and the configuration that rebuilds both."""
+    def save(
+        self, folder: Path, config: Spec[str, Any], discriminator: Discriminator | None = None
+    ) -> None:
+        """Writes weights, the classifier's weights, and the configuration that rebuilds both.
+
+        The model's file comes last and names its discriminator's: whenever the process is killed,
+        the files that belong together are of one saving.
+
+        Args:
+            folder: Where to.
+            config: At least `model`, `classifier` and `training`.
+            discriminator: The model's, for the search's filter.
+        """
         own = {k: v for k, v in self.state_dict().items() if not k.startswith("classifier.")}
-        write_tensors(folder / MODEL_FILE, own, {"classifier": self.classifier.fingerprint()})
-        write_tensors(folder / CLASSIFIER_FILE, self.classifier.network.state_dict())
-        write_yaml(folder / CONFIG_FILE, {**config, "class_names": list(self.class_names)})
+        about = {"classifier": self.classifier.fingerprint()}
+        keep = []
+        if discriminator is not None:
+            about["discriminator"] = digest(discriminator.state_dict())
+            keep = [folder / _discriminator_file(about["discriminator"])]
+            write_tensors(keep[0], discriminator.state_dict(), durable=True)
+        write_tensors(folder / CLASSIFIER_FILE, self.classifier.network.state_dict(), durable=True)
+        spec = dict(config["classifier"])
+        spec |= {k: v for k, v in self.classifier.declared().items() if spec.get(k) is None}
+        rebuilding = {**config, "classifier": spec, "class_names": list(self.class_names)}
+        write_yaml(folder / CONFIG_FILE, rebuilding, durable=True)
+        write_tensors(folder / MODEL_FILE, own, about, durable=True)
+        for path in set(folder.glob(_discriminator_file("*"))) - set(keep):
+            path.unlink()
+
+
+def _discriminator_file(digest: str) -> str:
+    return DISCRIMINATOR_FILE.replace(".", f"-{digest}.")
 
 
 def build_model(spec: Spec[str, Any], classifier: FrozenClassifier) -> StylEx:
@@ -178,7 +206,7 @@ def read_config(path: Path) -> dict[str, Any]:
     file = model_folder(path) / CONFIG_FILE
     try:
         config = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise InputError(
             f"a checkpoint's {CONFIG_FILE} must be YAML, got '{file}'; copy it again"
         ) from error
@@ -200,11 +228,13 @@ def _rebuilds_a_model(config: Spec[str, Any]) -> bool:
     )
 
 
-def load(path: str | Path) -> StylEx:
+def load(path: str | Path, *, trust: bool = False) -> StylEx:
     """Loads a model for explanation, in eval mode and without gradients.
 
     Args:
         path: A model's folder (`pretrained/fashion-32`, a training run's folder) or a file in it.
+        trust: Whether its configuration may name code to run, which is needed for a classifier
+            that is a TorchScript file or comes from your own module; else such a one is refused.
 
     Returns:
         The averaged encoder, mapping and generator, with their classifier.
@@ -214,9 +244,19 @@ def load(path: str | Path) -> StylEx:
     """
     folder = model_folder(Path(path))
     config = read_config(folder)
-    spec = {**config["classifier"], "weights": folder / CLASSIFIER_FILE}
+    spec = {**stored_spec(config["classifier"], folder, trust), "weights": folder / CLASSIFIER_FILE}
     classifier = build_classifier(spec, config["class_names"])
-    model = build_model(config["model"], classifier)
+    check_ranges(config["model"], MODEL, "model.")
+    try:
+        model = build_model(config["model"], classifier)
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(
+            f"a checkpoint's {CONFIG_FILE} must describe its model, got one that cannot be built "
+            f"({reason}) in '{folder}'; copy it again"
+        ) from error
     tensors, metadata = read_tensors(folder / MODEL_FILE, "checkpoint")
     expected = {
         k: v.shape for k, v in model.state_dict().items() if not k.startswith("classifier.")
@@ -228,6 +268,7 @@ def load(path: str | Path) -> StylEx:
             f"{classifier.num_classes} classes), got other shapes in '{folder}'; copy both from "
             "the same run"
         )
+    _check_finite(tensors, model, MODEL_FILE, folder)
     if metadata.get("classifier") != classifier.fingerprint():
         raise InputError(
             f"a checkpoint's {CLASSIFIER_FILE} must be the one that its model was trained with, "
@@ -238,9 +279,15 @@ def load(path: str | Path) -> StylEx:
     return model.eval().requires_grad_(False)
 
 
-def save_discriminator(discriminator: Discriminator, folder: Path) -> None:
-    """Writes a discriminator beside its model, whose configuration rebuilds it."""
-    write_tensors(folder / DISCRIMINATOR_FILE, discriminator.state_dict())
+def _check_finite(
+    tensors: Spec[str, torch.Tensor], network: nn.Module, name: str, folder: Path
+) -> None:
+    wrong = spoilt(tensors, network.state_dict())
+    if wrong:
+        raise InputError(
+            f"a checkpoint's {name} must hold finite numbers, got others in '{wrong[0]}' in "
+            f"'{folder}'; copy it again, or take an earlier checkpoint"
+        )
 
 
 def load_discriminator(path: str | Path) -> Discriminator:
@@ -256,10 +303,12 @@ def load_discriminator(path: str | Path) -> Discriminator:
         InputError: If there is none, or it does not fit the model's configuration.
     """
     folder = model_folder(Path(path))
-    file = folder / DISCRIMINATOR_FILE
+    _, about = read_tensors(folder / MODEL_FILE, "checkpoint")
+    named = re.fullmatch("[0-9a-f]{16}", about.get("discriminator", ""))
+    file = folder / (_discriminator_file(named[0]) if named else DISCRIMINATOR_FILE)
     if not file.is_file():
         raise InputError(
-            f"the discriminator filter needs {DISCRIMINATOR_FILE} beside the model, got none in "
+            f"the discriminator filter needs {file.name} beside the model, got none in "
             f"'{folder}'; switch the filter off, or train the model with this version"
         )
     config = read_config(folder)
@@ -273,6 +322,7 @@ def load_discriminator(path: str | Path) -> Discriminator:
             f"{spec['resolution_px']}, {num_classes} classes), got other shapes in '{folder}'; "
             "copy both from the same run"
         )
+    _check_finite(tensors, discriminator, file.name, folder)
     discriminator.load_state_dict(tensors)
     discriminator.minibatch_group = 1
     return discriminator.eval().requires_grad_(False)
@@ -321,6 +371,6 @@ def convert_age_model(variables: str | Path, folder: str | Path) -> StylEx:
     ):
         network.load_state_dict(convert_variables(found, name, table, network))
     as_published = {"hidden_share": 0.0, "hidden_by": "others", "stages": []}
-    model.save(folder, {"model": spec, "classifier": judge, "training": as_published})
-    save_discriminator(discriminator, folder)
+    config = {"model": spec, "classifier": judge, "training": as_published}
+    model.save(folder, config, discriminator)
     return load(folder)

@@ -1,37 +1,20 @@
-"""What surrounds a training loop: metrics, validation, pictures, state to go on from."""
+"""What surrounds a training loop: metrics, validation, pictures, the forecast."""
 
-import csv
-import os
-import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from stylex.artifacts import read_state, replacing, write_state
 from stylex.imaging import grid, write_png
 from stylex.loggers import log_picture
 from stylex.model import StylEx
+from stylex.training.records import MetricsLogger
+from stylex.training.watch import Watch
 from stylex.types import Images, Pixels
-
-STATE_FILE = "last.ckpt"
-
-
-class Resumable(Protocol):
-    """A module that counts its steps and can be taken up again."""
-
-    step: int
-
-    def training_state(self) -> dict[str, Any]:
-        """All that a resumed run needs."""
-
-    def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over such a state."""
 
 
 def steps_done(module: Any) -> int:
@@ -76,11 +59,29 @@ def log(trainer: Trainer, metrics: Mapping[str, float], step: int) -> None:
         logger.save()
 
 
+class Watching(MetricsLogger):
+    """Shows a watch all that is logged, as any logger gets it."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Shows it."""
+        self.watch.look(step or 0, metrics)
+
+
 class Validation(Callback):
-    """Measures on validation images every few steps and at the end."""
+    """Measures on validation images after the first step and every few.
+
+    Attributes:
+        found: What was measured, until somebody takes it away.
+    """
 
     def __init__(self, every_steps: int, measure: Callable[[], Mapping[str, float]]) -> None:
         self.every_steps, self.measure = every_steps, measure
+        self.found: Mapping[str, float] | None = None
 
     def on_train_batch_end(
         self,
@@ -93,7 +94,8 @@ class Validation(Callback):
         """Measures when it is time."""
         step = steps_done(pl_module)
         if step % self.every_steps == 0 or step == 1:
-            log(trainer, {f"validation_{k}": v for k, v in self.measure().items()}, step - 1)
+            self.found = self.measure()
+            log(trainer, {f"validation_{k}": v for k, v in self.found.items()}, step - 1)
 
 
 class Pictures(Callback):
@@ -134,135 +136,3 @@ def sample_grid(model: StylEx, images: Images) -> Tensor:
     rows = torch.cat((images, model.reconstruct(images), model.generator(latents)))
     pixels: Pixels = grid(rows.clamp(-1, 1).cpu(), columns=len(images))
     return pixels
-
-
-class Forecast(Callback):
-    """Says after some steps how long the rest will take."""
-
-    def __init__(self, num_steps: int, after_steps: int, say: Callable[[str], None]) -> None:
-        self.num_steps, self.after_steps, self.say = num_steps, after_steps, say
-        self.started: tuple[float, int] | None = None
-
-    def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Notes the time after one step (the first is slow), and speaks some steps later."""
-        if batch_idx == 1:
-            self.started = (time.monotonic(), steps_done(pl_module))
-        elif batch_idx == self.after_steps and self.started is not None:
-            begun, first = self.started
-            step = steps_done(pl_module)
-            pace = (time.monotonic() - begun) / (step - first)
-            minutes = pace * (self.num_steps - step) / 60
-            left = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
-            self.say(
-                f"{self.num_steps - step} steps are left: about {left} at {1 / pace:.1f} steps a "
-                "second"
-            )
-
-
-class Checkpoint(Callback):
-    """Keeps the state of the run, so that the same command goes on, and exports the model."""
-
-    def __init__(
-        self,
-        folder: Path,
-        every_steps: int,
-        state: Mapping[str, Any] | None,
-        facts: Mapping[str, Any],
-        export: Callable[[Path], None],
-    ) -> None:
-        """Prepares the callback.
-
-        Args:
-            folder: Where the state and the model go.
-            every_steps: Steps between two states.
-            state: State to go on from; none starts at step 0.
-            facts: Stored with the state and compared when a run goes on.
-            export: Writes the model for use into a folder.
-        """
-        self.folder, self.every_steps = folder, every_steps
-        self.state, self.facts, self.export = state, facts, export
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes over the stored state, now that the optimisers exist."""
-        if self.state is not None:
-            cast(Resumable, pl_module).load_training_state(self.state)
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, Metrics):
-                    callback.sums, callback.counts = self.state["sums"], self.state["counts"]
-            self.state = None
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Saves when it is time."""
-        if steps_done(pl_module) % self.every_steps == 0:
-            self._save(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves at the end. A run stopped inside a step goes on from the last state."""
-        self._save(trainer, pl_module)
-
-    def _save(self, trainer: Trainer, module: Any) -> None:
-        self.export(self.folder)
-        metrics = [c for c in trainer.callbacks if isinstance(c, Metrics)]  # type: ignore[attr-defined]
-        state = {
-            **module.training_state(),
-            "facts": dict(self.facts),
-            "sums": metrics[0].sums if metrics else {},
-            "counts": metrics[0].counts if metrics else {},
-        }
-        write_state(self.folder / STATE_FILE, state)
-
-
-def stored_state(folder: Path) -> dict[str, Any] | None:
-    """The state that a run in this folder left, or none.
-
-    Raises:
-        InputError: If the file is broken.
-    """
-    path = folder / STATE_FILE
-    return read_state(path) if path.is_file() else None
-
-
-def trim_metrics(path: Path, step: int) -> None:
-    """Drops the rows of metrics.csv from `step` on, which a resumed run writes again."""
-    if not path.is_file():
-        return
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        names = reader.fieldnames or []
-        rows = [row for row in reader if row["step"] and int(float(row["step"])) < step]
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator=os.linesep)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def csv_logger(folder: Path, step: int) -> CSVLogger:
-    """Lightning's CSV logger on metrics.csv, keeping the rows before `step`.
-
-    The logger deletes an older file when it begins, so the rows are put back behind its back.
-    """
-    path = folder / "metrics.csv"
-    trim_metrics(path, step)
-    kept = path.read_text() if path.is_file() else ""
-    logger = CSVLogger(folder, name="", version="")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it deletes
-        writer = logger.experiment
-    if kept:
-        with replacing(path) as temporary:
-            temporary.write_text(kept)
-        writer.metrics_keys = kept.splitlines()[0].split(",")
-    return logger

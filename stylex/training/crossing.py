@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stylex.processes import Share
 from stylex.training import losses
 from stylex.types import Images, Probabilities, Styles
 
@@ -30,6 +31,7 @@ class Crossing:
         judge: The discriminator.
         sizes: Coordinates of every layer.
         weights: Of the terms `crossed` and `style_cycle`.
+        share: Which images are this process's.
     """
 
     synthesis: Callable[[Styles], Images]
@@ -38,15 +40,22 @@ class Crossing:
     judge: Callable[[Images, Probabilities], Tensor]
     sizes: Sequence[int]
     weights: Mapping[str, float]
+    share: Share
 
     def terms(self, styles: Styles, random: torch.Generator) -> tuple[Images, Probabilities, Terms]:
-        """Crossed images of a batch, what the discriminator is told of them, and their losses."""
-        goal = crossed(styles, random)
-        images = self.synthesis(goal)
+        """Crossed images, what the discriminator is told of them, and their losses.
+
+        Args:
+            styles: Of the images of all processes; this one makes and judges its own share.
+            random: Stands alike on all processes.
+        """
+        goals = crossed(styles, random)
+        images = self.synthesis(self.share.own(goals))
         with torch.no_grad():
             told = self.probabilities_of(images)
         real = losses.generator_adversarial(self.judge(images, told))
-        cycle = losses.style_distance(self.styles_of(images), goal.detach(), self.sizes)
+        found = self.share.gather(self.styles_of(images))
+        cycle = losses.style_distance(found, goals.detach(), self.sizes)
         return (
             images,
             told,

@@ -28,6 +28,8 @@ def choose_device(trainer: Mapping[str, Any]) -> torch.device:
     Raises:
         InputError: If it asks for what a plain loop does not do.
     """
+    if "strategy" in trainer:
+        raise InputError("task=embedding trains in one process, got trainer=ddp; leave it out")
     for key, kept in (("devices", 1), ("precision", "32-true")):
         if trainer[key] != kept:
             raise InputError(

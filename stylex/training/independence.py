@@ -8,7 +8,7 @@ Source: Kim & Mnih 2018, "Disentangling by Factorising" (arXiv:1802.05983), ther
     of an autoencoder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -46,24 +46,31 @@ class Independence:
         self.optimiser = torch.optim.Adam(self.judge.parameters(), LEARNING_RATE, betas=BETAS)
         self.memory, self.seen = torch.zeros(REMEMBERED, num_styles), 0
 
-    def to(self, device: torch.device) -> "Independence":
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Independence":
         """Moves everything; call it before the first step."""
-        self.judge.to(device)
-        self.memory = self.memory.to(device)
+        self.judge.to(device, dtype)
+        self.memory = self.memory.to(device, dtype)
         return self
 
-    def dependence(self, styles: Styles, random: torch.Generator) -> Float[Tensor, ""]:
-        """Estimated total correlation of a batch's styles, in nats; 0 while too few were seen.
+    def remember(self, styles: Styles) -> None:
+        """Takes a batch's styles into the memory; on several processes those of all."""
+        places = (torch.arange(len(styles)) + self.seen) % REMEMBERED
+        self.memory[places] = styles.detach().to(self.memory.dtype)
+        self.seen += len(styles)
+
+    def dependence(self, styles: Styles, normal: Callable[..., Tensor]) -> Float[Tensor, ""]:
+        """Estimated total correlation of styles, in nats; 0 while too few were remembered.
 
         The judge's own weights get no gradient.
+
+        Args:
+            styles: Of the batch that was remembered last, or of a part of it.
+            normal: Draws standard normal numbers of the shape that it is told.
         """
-        places = (torch.arange(len(styles)) + self.seen) % REMEMBERED
-        self.memory[places] = styles.detach().float()
-        self.seen += len(styles)
         if self.seen < FEWEST:
             return styles.new_zeros(())
         weights = {name: value.detach() for name, value in self.judge.named_parameters()}
-        seen = self._standardised(styles, random)
+        seen = self._standardised(styles, normal(*styles.shape))
         return torch.func.functional_call(self.judge, weights, seen).mean()
 
     def learn(self, random: torch.Generator) -> Float[Tensor, ""]:
@@ -77,11 +84,14 @@ class Independence:
         def drawn() -> Tensor:
             return torch.randint(count, (COMPARED,), generator=random, device=device)
 
+        def blurred() -> Tensor:
+            return torch.randn(COMPARED, num_styles, generator=random, device=device)
+
         together = held[drawn()]
         apart = torch.stack([held[drawn(), j] for j in range(num_styles)], dim=1)
         with torch.enable_grad():
-            real = self.judge(self._standardised(together, random))
-            false = self.judge(self._standardised(apart, random))
+            real = self.judge(self._standardised(together, blurred()))
+            false = self.judge(self._standardised(apart, blurred()))
             loss = F.softplus(-real).mean() + F.softplus(false).mean()
             self.optimiser.zero_grad()
             loss.backward()
@@ -92,12 +102,10 @@ class Independence:
     def _held(self) -> Tensor:
         return self.memory[: min(REMEMBERED, self.seen)]
 
-    def _standardised(self, styles: Styles, random: torch.Generator) -> Styles:
+    def _standardised(self, styles: Styles, noise: Styles) -> Styles:
         held = self._held
         spread = held.std(dim=0) + FLOOR * held.square().mean().sqrt()
-        found = (styles - held.mean(dim=0)) / spread
-        noise = torch.randn(found.shape, generator=random, device=found.device)
-        return found + NOISE * noise
+        return (styles - held.mean(dim=0)) / spread + NOISE * noise
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs."""

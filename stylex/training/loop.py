@@ -11,13 +11,17 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from stylex.artifacts import write_state, write_yaml
+from stylex.artifacts import write_yaml
 from stylex.data.datasets import ImageSet
 from stylex.data.steps import ClassBatches, step_loader
+from stylex.loggers import end_loggers, log_config
 from stylex.progress import Progress
-from stylex.training.callbacks import STATE_FILE, csv_logger
+from stylex.tracking import begin_anew
+from stylex.training.checkpoints import Keeper, take_over
 from stylex.training.embedding import EmbeddingTraining
+from stylex.training.records import Records
 from stylex.training.resumption import state_of, steps_left
+from stylex.training.run import Run
 from stylex.types import Images, Labels
 
 
@@ -29,12 +33,16 @@ class Surroundings:
         log: Writes metrics, at a step counted from 0.
         measure: Measures on validation images.
         keep: Saves the state.
+        consider: Keeps the model if validation found it the best so far, after so many steps.
+        stopped: Whether a signal asked to save and leave; makes sure of the folder, too.
         progress: Shows how far it is.
     """
 
     log: Callable[[Mapping[str, float], int], None]
     measure: Callable[[], Mapping[str, float]]
     keep: Callable[[dict[str, Any]], None]
+    consider: Callable[[int, Mapping[str, float]], None]
+    stopped: Callable[[], bool]
     progress: Progress
 
 
@@ -48,6 +56,7 @@ def go_on(
     measure: Callable[[], Mapping[str, float]],
     export: Callable[[Path], None],
     progress: Progress,
+    run: Run,
 ) -> bool:
     """Trains from the stored state, if there is one, and keeps the files of a run.
 
@@ -60,6 +69,7 @@ def go_on(
         measure: Measures on validation images.
         export: Writes the model for use into a folder.
         progress: Shows how far it is.
+        run: Its folder and the signals that ask it to save and leave.
 
     Returns:
         Whether there was a step to do; if not, the training is at its last one.
@@ -67,10 +77,10 @@ def go_on(
     Raises:
         InputError: If the stored run began with other settings, or a batch does not fit the data.
     """
-    folder, settings = Path(config["output_dir"]), config["training"]
+    folder, settings = run.folder, config["training"]
     state = state_of(folder, facts)
     if state is not None:
-        training.load_state(state)
+        take_over(training.load_state, state)
     if not steps_left(folder, state, settings["num_steps"]):
         return False
     batches = ClassBatches(
@@ -81,21 +91,37 @@ def go_on(
         start_step=training.step,
         stop_step=settings["num_steps"],
     )
+    settled = {key: settings[key] for key in ("keep_last", "best")}
+    keeper = Keeper(folder / "checkpoints", facts, export, state, **settled)
     write_yaml(folder / "config.yaml", config)
-    written = [csv_logger(folder, training.step), *loggers()]
+    if state is None:
+        begin_anew(folder)
+    written = [Records(folder, training.step), *loggers()]
+    log_config(written, config)
 
     def log(metrics: Mapping[str, float], step: int) -> None:
         for logger in written:
             logger.log_metrics(dict(metrics), step=step)
             logger.save()
 
-    def keep(found: dict[str, Any]) -> None:
-        export(folder / "checkpoints")
-        write_state(folder / "checkpoints" / STATE_FILE, {**found, "facts": dict(facts)})
-
-    loader = step_loader(images, batches, settings["num_workers"])
+    loader = step_loader(images, batches, config["data"]["num_workers"])
     sums = {} if state is None else dict(state["sums"])
-    fit(training, iter(loader), settings, sums, Surroundings(log, measure, keep, progress))
+
+    def stopped() -> bool:
+        run.check()
+        return run.departure.signum is not None
+
+    around = Surroundings(log, measure, keeper.keep, keeper.consider, stopped, progress)
+    ended = False
+    run.departure.begin()
+    try:
+        fit(training, iter(loader), settings, sums, around)
+        ended = True
+    finally:
+        end_loggers(written, well=ended)
+    run.departure.end()
+    if stopped():
+        run.departure.leave(training.step)
     return True
 
 
@@ -106,7 +132,7 @@ def fit(
     sums: dict[str, float],
     around: Surroundings,
 ) -> None:
-    """Trains to the last step.
+    """Trains to the last step, or to the one in which a signal comes.
 
     Args:
         training: At its first step, or one that it goes on from.
@@ -119,6 +145,7 @@ def fit(
     sums = dict(sums)
     for step in around.progress(range(training.step, training.num_steps), "training"):
         found = training.train_on(*next(batches))
+        stopped = around.stopped()
         for name, value in {**found, "count": 1.0}.items():
             sums[name] = sums.get(name, 0.0) + value
         if step % settings["log_interval_steps"] == 0:
@@ -129,5 +156,8 @@ def fit(
         if done % settings["validation_interval_steps"] == 0 or done == 1 or last:
             measured = around.measure()
             around.log({f"validation_{name}": value for name, value in measured.items()}, step)
-        if done % settings["checkpoint_interval_steps"] == 0 or last:
+            around.consider(done, measured)
+        if done % settings["checkpoint_interval_steps"] == 0 or last or stopped:
             around.keep({**training.state(), "sums": sums})
+        if stopped:
+            break

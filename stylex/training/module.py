@@ -10,27 +10,27 @@ Sources: Lang et al. 2021 (arXiv:2104.13369); Karras et al. 2020 (arXiv:1912.049
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor
 
 from stylex.gan.compute import precision, require_ops, switch
 from stylex.gan.residual import Discriminator
 from stylex.model import StylEx
-from stylex.training import losses
-from stylex.training.crossing import Crossing, Terms
+from stylex.processes import Share, share
+from stylex.training.adaptation import INTERVAL_STEPS, Adaptation
+from stylex.training.augment import PAPER_BEST, Augment
+from stylex.training.draws import Draws
 from stylex.training.execution import check_penalties, compiled
 from stylex.training.independence import Independence
 from stylex.training.optimisation import adam, learning
 from stylex.training.perceptual import PerceptualDistance
+from stylex.training.phases import Phases
 from stylex.training.schedule import Schedule
-from stylex.types import Images, Labels, Probabilities, Styles
+from stylex.types import Images, Labels
 
-LayerLatents = Float[Tensor, "b l d"]
 OPTIMISERS = ("generator", "encoder", "discriminator")
 
 
@@ -61,8 +61,8 @@ class StylExModule(LightningModule):
         Args:
             model: The model to train.
             discriminator: Its judge.
-            settings: The configuration's `training` group; see configs/training/stylex.yaml for
-                each key's meaning.
+            settings: The configuration's `training` group, and its `data.batch_size` as
+                `batch_size`; see configs/training/stylex.yaml for each key's meaning.
             ops: The configuration's `ops` group: how the networks compute.
             seed: Of latents, noise and hidden probabilities; each step draws from (seed, step).
 
@@ -87,12 +87,10 @@ class StylExModule(LightningModule):
         sizes = model.generator.layout.sizes
         wanted = self.schedule.ever_weighs("independence")
         self.independence = Independence(sum(sizes)) if wanted else None
+        self.adaptation = Adaptation(settings["augment"])
+        self.augment = self._build_augment()
         self.compiled: dict[str, Callable[..., Tensor]] = {}
-
-    @property
-    def weights(self) -> Mapping[str, float]:
-        """Weights of the present step."""
-        return self.schedule.at(self.step)["weights"]
+        self.share = Share()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for generator with mapping, encoder, discriminator; corrected for lazy phases."""
@@ -117,188 +115,93 @@ class StylExModule(LightningModule):
         networks = (self.model.generator, self.model.encoder, self.discriminator)
         for network in networks:
             network.set_precision(precision(self.ops, self.device))
+        self.share = share(
+            self.settings["batch_size"],
+            self.settings["accumulation"],
+            self.discriminator.minibatch_group or 1,
+        )
         if self.independence is not None:
-            self.independence.to(self.device)
+            self.independence.to(self.device, self.path_mean.dtype)
         check_penalties(self.model, self.discriminator, self.settings, self.device)
         if self.ops["compile"] is not None:
             self.compiled = compiled(self.model, self.discriminator, self.ops["compile"])
 
-    def _main(self, name: str, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """A network as the first-order phases run it; penalties always run the plain one."""
-        return self.compiled.get(name, plain)
-
     def training_step(self, batch: tuple[Images, Labels], batch_idx: int) -> dict[str, Tensor]:
         """One step; returns every term's value, before its weight."""
         images, _ = batch
-        random = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + self.step)
+        phases = self._phases()
         replaced = torch.zeros((), device=self.device)
-        chunks = images.chunk(self.settings["accumulation"])
-        probabilities = [self._told(chunk) for chunk in chunks]
+        chunks = [
+            phases.draws.flipped(x, self.settings["flip_share"])
+            for x in images.chunk(self.settings["accumulation"])
+        ]
+        probabilities = [phases.told(chunk) for chunk in chunks]
         by_encoder = self.schedule.takes_encoder_path(self.step)
         terms: dict[str, Tensor] = {}
 
         fakes = []
         with self._learning(replaced, "generator", *(("encoder",) if by_encoder else ())):
             for x, p in zip(chunks, probabilities, strict=True):
-                make = self._encoder_terms if by_encoder else self._noise_terms
-                fake, told, parts = make(x, p, random)
+                fake, told, parts = (phases.encoder_path if by_encoder else phases.noise_path)(x, p)
                 self._backward(parts, len(chunks), terms)
                 fakes.append((fake.detach(), told))
         if "independence" in terms and self.independence is not None:
-            terms["style_judge"] = self.independence.learn(random)
+            terms["style_judge"] = self.independence.learn(phases.draws.random)
         if not by_encoder and self.step % self.settings["path_length_interval"] == 0:
             with self._learning(replaced, "generator"):
                 for p in probabilities:
-                    self._backward(self._path_length(p, random), len(chunks), terms)
+                    self._backward(phases.path_length(p), len(chunks), terms)
 
         with self._learning(replaced, "discriminator"):
-            for x, p, (fake, told) in zip(chunks, probabilities, fakes, strict=True):
-                judge = self._main("discriminator", self.discriminator)
-                real, false = judge(x, p), judge(fake, told)
-                loss = losses.discriminator_adversarial(real, false)
-                score = real.detach().sigmoid().mean()
-                self._backward(
-                    {"discriminator": (1.0, loss), "real_score": (0.0, score)}, len(chunks), terms
-                )
+            for x, p, made in zip(chunks, probabilities, fakes, strict=True):
+                real, parts = phases.discrimination(x, p, *made)
+                if self.augment is not None:
+                    self.adaptation.observe(real)
+                self._backward(parts, len(chunks), terms)
         if self.step % self.settings["r1_interval"] == 0:
             with self._learning(replaced, "discriminator"):
                 for x, p in zip(chunks, probabilities, strict=True):
-                    x = x.detach().requires_grad_()
-                    penalty = losses.r1_penalty(self.discriminator(x, p), x)
-                    factor = self.weights["r1_gamma"] * self.settings["r1_interval"]
-                    self._backward({"r1": (factor, penalty)}, len(chunks), terms)
+                    self._backward(phases.r1(x, p), len(chunks), terms)
 
-        self._update_average(len(images))
+        self._update_average(len(images) * self.share.size)
+        terms |= self._adapt()
         self.step += 1
-        return {**terms, "replaced_gradients": replaced}
+        means = self.share.mean(torch.stack(list(terms.values())))
+        return {**dict(zip(terms, means, strict=True)), "replaced_gradients": replaced}
 
-    def _noise_terms(
-        self, images: Images, probabilities: Probabilities, random: torch.Generator
-    ) -> tuple[Images, Probabilities, Terms]:
-        """Adversarial loss alone: random latents with the real images' probabilities."""
-        generator = self.model.generator
-        latents = self._sample(probabilities, random)
-        maps = generator.noise_maps(len(latents), random)
-        fake = self._main("synthesis", generator.synthesis)(generator.styles(latents), noise=maps)
-        judged = self._main("discriminator", self.discriminator)(fake, probabilities)
-        return (
-            fake,
-            probabilities,
-            {"adversarial": (self.weights["adversarial"], losses.generator_adversarial(judged))},
+    def _phases(self) -> Phases:
+        """What the phases of the present step compute with."""
+        random = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + self.step)
+        return Phases(
+            self.model,
+            self.discriminator,
+            self.distance,
+            self.augment,
+            self.independence,
+            self.path_mean,
+            self.compiled,
+            self.schedule.at(self.step),
+            Draws(random, self.share),
         )
 
-    def _encoder_terms(
-        self, images: Images, probabilities: Probabilities, random: torch.Generator
-    ) -> tuple[Images, Probabilities, Terms]:
-        """Adversarial, reconstruction and classifier losses on reconstructions."""
-        model, weights = self.model, self.weights
-        with torch.no_grad():
-            logits, features = model.classifier.features(images)
-        encode = self._main("encoder", model.encoder)
-        code = encode(images)
-        shown = self._partly_hidden(probabilities, random)
-        styles = model.generator.styles(torch.cat((code, shown), dim=1))
-        maps = model.generator.noise_maps(len(styles), random)
-        synthesis = partial(self._main("synthesis", model.generator.synthesis), noise=maps)
-        fake = synthesis(styles)
-        fake_logits, fake_features = model.classifier.features(fake)
-        judge = self._main("discriminator", self.discriminator)
-        judged = judge(fake, probabilities)
-        distance = self.distance(images, fake, features, fake_features)
-        agreement = (logits.argmax(dim=1) == fake_logits.argmax(dim=1)).float().mean()
-        made, told = fake, probabilities
-        terms: Terms = {}
-        if weights["crossed"] or weights["style_cycle"]:
-            crossing = Crossing(
-                synthesis,
-                lambda x: model.generator.styles(torch.cat((encode(x), shown), dim=1)),
-                self._told,
-                judge,
-                model.generator.layout.sizes,
-                weights,
-            )
-            images_crossed, told_crossed, terms = crossing.terms(styles, random)
-            half = len(fake) // 2  # the discriminator learns from as many images as before
-            made = torch.cat((fake[:half], images_crossed[half:]))
-            told = torch.cat((probabilities[:half], told_crossed[half:]))
-        return (
-            made,
-            told,
-            {
-                **terms,
-                "adversarial_encoder": (
-                    weights["adversarial"],
-                    losses.generator_adversarial(judged),
-                ),
-                "image_l1": (weights["image_l1"], (images - fake).abs().mean()),
-                "perceptual": (weights["perceptual"], distance),
-                "latent_l1": (weights["latent_l1"], (code - encode(fake)).abs().mean()),
-                "classifier_kl": (
-                    weights["classifier_kl"],
-                    losses.classifier_divergence(logits, fake_logits),
-                ),
-                "style_deviation": (
-                    weights["style_deviation"],
-                    losses.style_deviation(styles, model.generator.layout.sizes),
-                ),
-                "agreement": (0.0, agreement),
-                **self._dependence(styles, random),
-            },
-        )
+    def _build_augment(self) -> Augment | None:
+        """What the discriminator's images go through; none without augmentation."""
+        settings, model = self.settings["augment"], self.model
+        if settings["mode"] == "none":
+            return None
+        size = (model.channels, model.resolution_px)
+        return Augment(*size, settings["p"], PAPER_BEST, self.ops["impl"])
 
-    def _dependence(self, styles: Styles, random: torch.Generator) -> Terms:
-        """How far the style coordinates depend on each other, once a stage asks for it."""
-        weight = self.weights["independence"]
-        if not weight or self.independence is None:
+    def _adapt(self) -> dict[str, Tensor]:
+        """Adjusts the augmentation when it is time; its probability and the mean sign before."""
+        if self.augment is None:
             return {}
-        return {"independence": (weight, self.independence.dependence(styles, random))}
-
-    def _told(self, images: Images) -> Probabilities:
-        """What generator and discriminator are told of images: nothing if nothing is appended."""
-        probabilities = self.model.classifier.probabilities(images)
-        return self.model.hidden(probabilities) if self.model.appended == "none" else probabilities
-
-    def _partly_hidden(
-        self, probabilities: Probabilities, random: torch.Generator
-    ) -> Probabilities:
-        """Hides the appended probabilities of some images behind equal or another image's."""
-        hide = torch.rand(len(probabilities), 1, generator=random, device=self.device)
-        others = self.settings["hidden_by"] == "others"
-        instead = probabilities.roll(1, dims=0) if others else self.model.hidden(probabilities)
-        return torch.where(
-            hide < self.schedule.at(self.step)["hidden_share"], instead, probabilities
-        )
-
-    def _path_length(
-        self, probabilities: Probabilities, random: torch.Generator
-    ) -> dict[str, tuple[float, Tensor]]:
-        """Path length penalty on a smaller batch of the noise path, weighted for its interval."""
-        shrunk = max(1, len(probabilities) // self.settings["path_length_shrink"])
-        latents = self._sample(probabilities[:shrunk], random)
-        generator = self.model.generator
-        images = generator(latents, generator.noise_maps(len(latents), random))
-        noise = torch.randn(images.shape, generator=random, device=self.device)
-        lengths = losses.path_lengths(images, latents, noise)
-        mean = self.path_mean.lerp(lengths.detach().mean(), self.settings["path_length_decay"])
-        self.path_mean.copy_(mean)
-        factor = self.weights["path_length"] * self.settings["path_length_interval"]
-        return {"path_length": (factor, losses.path_length_penalty(lengths, mean))}
-
-    def _sample(self, probabilities: Probabilities, random: torch.Generator) -> LayerLatents:
-        """Random latents, one per layer; some change at a random layer (style mixing)."""
-        count, layers = len(probabilities), self.model.generator.num_latents
-        shape = (2 * count, self.model.mapping.latent_dim)
-        first, second = self.model.mapping(
-            torch.randn(shape, generator=random, device=self.device)
-        ).split(count)
-        cutoff = torch.randint(1, layers, (count, 1), generator=random, device=self.device)
-        mixed = (
-            torch.rand(count, 1, generator=random, device=self.device)
-            < self.settings["style_mixing"]
-        )
-        from_second = mixed & (torch.arange(layers, device=self.device) >= cutoff)  # [b l]
-        chosen = torch.where(from_second[:, :, None], second[:, None], first[:, None])
-        return torch.cat((chosen, probabilities[:, None].expand(-1, layers, -1)), dim=2)
+        found = {"augment_p": self.augment.p.clone(), "real_sign": self.adaptation.overfitting()}
+        if (self.step + 1) % INTERVAL_STEPS == 0:
+            self.adaptation.sums.copy_(self.share.mean(self.adaptation.sums))
+            shown = INTERVAL_STEPS * self.settings["batch_size"]
+            self.adaptation.adjust(self.augment.p, shown)
+        return found
 
     def _backward(
         self, parts: Mapping[str, tuple[float, Tensor]], num_chunks: int, terms: dict[str, Tensor]
@@ -312,7 +215,8 @@ class StylExModule(LightningModule):
     def _learning(self, replaced: Tensor, *names: str) -> AbstractContextManager[None]:
         """A phase in which the named networks learn."""
         optimisers = dict(zip(OPTIMISERS, self._optimisers(), strict=True))
-        return learning(optimisers, names, self.schedule.learning_rate_factor(self.step), replaced)
+        factor = self.schedule.learning_rate_factor(self.step)
+        return learning(optimisers, names, factor, replaced, self.share)
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         """In the order of OPTIMISERS, without Lightning's wrapping."""

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stylex.processes import Share
+
 
 def adam(
     parameters: list[nn.Parameter],
@@ -39,6 +41,7 @@ def learning(
     names: tuple[str, ...],
     factor: float,
     replaced: Tensor,
+    share: Share,
 ) -> Iterator[None]:
     """Lets only the named networks learn in the block, and takes their step at its end.
 
@@ -47,6 +50,7 @@ def learning(
         names: Of those that learn.
         factor: On their initial learning rates.
         replaced: Counts, in place, the gradient tensors in which a value was not finite.
+        share: Averages the gradients over the processes.
     """
     for name, optimiser in optimisers.items():
         for parameter in _parameters(optimiser):
@@ -56,6 +60,7 @@ def learning(
     for name in names:
         gradients = [p.grad for p in _parameters(optimisers[name]) if p.grad is not None]
         if gradients:
+            share.average(gradients)
             replaced += _make_finite(gradients)
         for group in optimisers[name].param_groups:
             group["lr"] = group["initial_lr"] * factor

@@ -6,25 +6,26 @@ from typing import Any
 
 from stylex.data.datasets import ImageSet
 from stylex.errors import InputError
-from stylex.training.callbacks import stored_state
+from stylex.training.checkpoints import stored_state
 
 
 def data_facts(config: Mapping[str, Any], training: ImageSet) -> dict[str, Any]:
     """What a resumed run must be given again: the data, and the very images that join it."""
     augmented = config["data"].get("augmentation") is not None
     return {
-        "data": {key: value for key, value in config["data"].items() if key != "augmentation"},
+        "data": {
+            k: v
+            for k, v in config["data"].items()
+            if k not in ("augmentation", "num_workers", "cache")
+        },
         "data.augmentation": training.fingerprint if augmented else None,
     }
 
 
 def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a resumed run may not change: not its length and its reports."""
-    return {
-        k: v
-        for k, v in settings.items()
-        if k not in ("num_steps", "num_workers") and "interval_steps" not in k
-    }
+    said = ("num_steps", "keep_last", "stop_on_collapse")
+    return {k: v for k, v in settings.items() if k not in said and "interval_steps" not in k}
 
 
 def state_of(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -35,7 +36,7 @@ def state_of(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
         facts: Settings that must be those it began with.
 
     Raises:
-        InputError: If they are not, or the stored state is broken.
+        InputError: If they are not, or no stored state is whole.
     """
     state = stored_state(folder / "checkpoints")
     for name, value in facts.items():

@@ -15,7 +15,7 @@ class Schedule:
         """Checks the settings.
 
         Args:
-            settings: The configuration's `training` group.
+            settings: The configuration's `training` group, with `batch_size`.
 
         Raises:
             InputError: If a stage or `hidden_by` is unknown, or a part of the batch too small.
@@ -28,8 +28,8 @@ class Schedule:
         if settings["hidden_by"] == "others" and smallest < 2:
             raise InputError(
                 "training.hidden_by=others needs two images in every part of the batch, got "
-                f"batch_size {settings['batch_size']} and accumulation {settings['accumulation']}; "
-                "lower training.accumulation"
+                f"data.batch_size {settings['batch_size']} and accumulation "
+                f"{settings['accumulation']}; lower training.accumulation"
             )
         for stage in settings["stages"]:
             _check_stage(stage, settings)

@@ -40,7 +40,12 @@ def settings() -> dict[str, Any]:
         "average_ramp": 100.0,
     }
     assert set(fixed) <= set(shipped)
-    return {**shipped, **fixed, "weights": {**shipped["weights"], "style_deviation": 0.0}}
+    return {
+        **shipped,
+        **fixed,
+        "batch_size": 16,
+        "weights": {**shipped["weights"], "style_deviation": 0.0},
+    }
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stylex.processes import Share
 from stylex.training.crossing import Crossing, crossed
 from stylex.training.losses import style_distance
 from stylex.types import Images
@@ -43,6 +44,7 @@ def test_the_cycle_is_zero_for_an_encoder_that_finds_the_coordinates_and_only_th
             judge=lambda images, _: images.mean(dim=(1, 2, 3)),
             sizes=[2, 1],
             weights={"crossed": 1.0, "style_cycle": 1.0},
+            share=Share(),
         )
         return crossing.terms(torch.randn(4, 3), seeded())[2]
 

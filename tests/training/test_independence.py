@@ -27,14 +27,20 @@ def rotated(values: Tensor, angle: Tensor | float) -> Tensor:
     return values @ turn
 
 
+def told(judge: Independence, styles: Tensor, random: torch.Generator) -> Tensor:
+    """What the judge says of styles that it is shown."""
+    judge.remember(styles)
+    return judge.dependence(styles, lambda *shape: torch.randn(shape, generator=random))
+
+
 def measured(angle: float, steps: int = 300) -> float:
     """What the judge says of two factors mixed by an angle."""
     torch.manual_seed(0)
     judge, random = Independence(2), seeded()
     for _ in range(steps):
-        judge.dependence(rotated(sources(64, random), angle), random)
+        told(judge, rotated(sources(64, random), angle), random)
         judge.learn(random)
-    return float(judge.dependence(rotated(sources(1500, random), angle), random).detach())
+    return float(told(judge, rotated(sources(1500, random), angle), random).detach())
 
 
 def test_two_factors_in_two_coordinates_are_dependent_and_each_in_its_own_are_not() -> None:
@@ -49,7 +55,7 @@ def test_the_gradient_takes_mixed_factors_apart() -> None:
     angle = torch.tensor(0.6, requires_grad=True)
     optimiser = torch.optim.Adam([angle], 0.01)
     for _ in range(500):
-        loss = judge.dependence(rotated(sources(64, random), angle), random)
+        loss = told(judge, rotated(sources(64, random), angle), random)
         if loss.requires_grad:
             optimiser.zero_grad()
             loss.backward()
@@ -61,28 +67,28 @@ def test_the_gradient_takes_mixed_factors_apart() -> None:
 def test_a_penalty_gives_the_judge_no_gradient() -> None:
     judge, random = Independence(3), seeded()
     styles = torch.randn(FEWEST, 3, requires_grad=True)
-    judge.dependence(styles, random).backward()
+    told(judge, styles, random).backward()
     assert styles.grad is not None
     assert all(parameter.grad is None for parameter in judge.judge.parameters())
 
 
 def test_it_is_silent_until_it_has_seen_enough() -> None:
     judge, random = Independence(3), seeded()
-    assert float(judge.dependence(torch.randn(FEWEST - 1, 3), random)) == 0.0
+    assert float(told(judge, torch.randn(FEWEST - 1, 3), random)) == 0.0
     assert float(judge.learn(random)) == 0.0
-    assert float(judge.dependence(torch.randn(1, 3), random)) != 0.0
+    assert float(told(judge, torch.randn(1, 3), random)) != 0.0
 
 
 def test_its_state_is_all_that_goes_on() -> None:
     torch.manual_seed(0)
     first, second = Independence(4), Independence(4)
     styles = torch.randn(FEWEST + 7, 4)
-    first.dependence(styles, seeded())
+    told(first, styles, seeded())
     first.learn(seeded())
     second.load_state_dict(copy.deepcopy(first.state_dict()))  # as through a file
     for each in (first, second):
         each.learn(seeded(1))
-    again = [each.dependence(styles[:5], seeded(2)) for each in (first, second)]
+    again = [told(each, styles[:5], seeded(2)) for each in (first, second)]
     assert torch.equal(again[0], again[1])
 
 

@@ -1,5 +1,6 @@
 """The recipe: which path a step takes, what it trains, what it leaves alone, how it averages."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -78,7 +79,7 @@ def test_a_noise_step_has_the_adversarial_term_and_at_multiples_of_4_path_length
 
     for step, found in enumerate(terms):
         expected = ALWAYS | (ENCODER_TERMS if step % 2 else NOISE_TERMS)
-        expected = expected | ({"path_length"} if step % 4 == 0 else set())
+        expected = expected | ({"path_length", "path_mean"} if step % 4 == 0 else set())
         assert set(found) == expected | ({"r1"} if step % 16 == 0 else set())
 
 
@@ -524,7 +525,7 @@ def test_stages_add_up_and_leave_what_they_do_not_name(make_module: MakeModule) 
 
     for step, (weight, share) in expected.items():
         module.step = step
-        assert module.weights == {**before, "classifier_kl": weight}
+        assert module.schedule.at(module.step)["weights"] == {**before, "classifier_kl": weight}
         assert module.schedule.at(module.step)["hidden_share"] == share
 
 
@@ -687,3 +688,63 @@ def test_an_unknown_way_to_compile_is_refused(make_trainee: MakeModule) -> None:
         InputError, match="ops.compile must be null or one of default, .*got 'quickly'"
     ):
         module.on_fit_start()
+
+
+AUGMENT = {"mode": "adaptive", "p": 0.5, "target": 0.6, "adjustment_kimg": 1.0}
+
+
+def test_the_judge_alone_sees_augmented_images_real_and_fake(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee(augment={**AUGMENT, "mode": "fixed", "p": 1.0})
+    judged, classified = list[Tensor](), list[Tensor]()
+    judge, classifier = module.discriminator, module.model.classifier
+    forward, features = judge.forward, classifier.features
+    judge.forward = lambda x, told: (judged.append(x.detach()), forward(x, told))[1]
+    classifier.features = lambda x: (classified.append(x.detach()), features(x))[1]
+
+    take_steps(module, batches[:2])
+
+    real = batches[1][0]
+    assert any(torch.equal(x, real) for x in classified)
+    assert len(judged) == 7  # in each step a fake, then real and fake; in the first, R1's real
+    assert not any(torch.equal(x, y) for x in judged for y in (*classified, batches[0][0]))
+
+
+@pytest.mark.parametrize(("target", "direction"), [(-0.99, 1), (0.99, -1)])
+def test_an_adaptive_augmentation_moves_p_every_fourth_step_by_the_images_shown(
+    make_trainee: MakeModule, batches: list[Batch], target: float, direction: int
+) -> None:
+    module = make_trainee(augment={**AUGMENT, "target": target}, batch_size=4)
+
+    terms = take_steps(module, batches[:5])
+
+    assert [float(found["augment_p"]) for found in terms[:4]] == [0.5] * 4
+    assert float(terms[4]["augment_p"]) == pytest.approx(0.5 + direction * 16 / 1000)
+
+
+def test_the_state_carries_the_augmentation(make_trainee: MakeModule, batches: list[Batch]) -> None:
+    first, second = (make_trainee(augment=AUGMENT, init_seed=seed) for seed in (0, 1))
+    take_steps(first, batches[:6])
+    second.load_training_state(copy.deepcopy(first.training_state()))  # as through a file
+
+    for module in (first, second):
+        take_steps(module, batches[6:10])
+
+    assert first.augment is not None
+    assert second.augment is not None
+    assert torch.equal(first.augment.p, second.augment.p)
+    assert torch.equal(first.model.generator.const, second.model.generator.const)
+
+
+def test_real_images_are_mirrored_before_anything_sees_them(
+    make_trainee: MakeModule, batches: list[Batch]
+) -> None:
+    module = make_trainee(flip_share=1.0)
+    seen = list[Tensor]()
+    features = module.model.classifier.features
+    module.model.classifier.features = lambda x: (seen.append(x.detach()), features(x))[1]
+
+    take_steps(module, batches[:2])
+
+    assert torch.equal(seen[0], batches[1][0].flip(3))
