@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from stylex.door import image_set, open_door
 from stylex.errors import InputError
 from stylex.progress import Bars, quiet
+from stylex.ranges import AMOUNT, NUMBER, check_ranges
+from stylex.search.ranges import SEARCH
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,23 +28,23 @@ if TYPE_CHECKING:
 
 def search(config: dict[str, Any], raw: DictConfig) -> None:
     """Searches, measures, and writes everything into one folder."""
-    from stylex.artifacts import check_writable
+    from stylex.artifacts import check_apart, check_writable
     from stylex.model import model_folder, read_config
 
     checkpoint = model_folder(Path(config["checkpoint"]))
     folder = Path(config["output_dir"] or default_folder(config))
     check_writable(folder)
+    check_apart(folder, config["data"].get("root"))
     if config["called_by"] not in ("explained", "checkpoint"):
         raise InputError(f"called_by must be explained or checkpoint, got '{config['called_by']}'")
     check_classes(config, read_config(checkpoint)["class_names"])
     check_compared(config)
-    if config["logger"]:
-        from stylex.loggers import check_loggers
+    check_logged(config)
 
-        check_loggers(config["logger"])
-
+    from stylex.folders import held
+    from stylex.processes import place
     from stylex.report.report import Rendering
-    from stylex.search.crew import assembled, place
+    from stylex.search.crew import assembled
     from stylex.search.results import Settings
 
     rendering = Rendering.of(config["report"])  # refused now, not after the search
@@ -57,11 +59,12 @@ def search(config: dict[str, Any], raw: DictConfig) -> None:
             return
         changed = False
         try:
-            if config["compare"] is None:
-                lead(crew, data, config, chosen, checkpoint, folder, rendering)
-                log_found(raw, folder)
-            else:
-                changed = lead_comparison(crew, data, config, chosen, checkpoint, folder)
+            with held(folder):
+                if config["compare"] is None:
+                    lead(crew, data, config, chosen, checkpoint, folder, rendering)
+                    log_found(raw, folder)
+                else:
+                    changed = lead_comparison(crew, data, config, chosen, checkpoint, folder)
         finally:
             crew.dismiss()
     if changed:
@@ -86,7 +89,7 @@ def prepared(
         progress=Bars() if crew.leads else quiet,
     )
     if crew.leads and (config["called_by"] == "checkpoint" or config["randomised_layers"]):
-        member.called = called(checkpoint, member)
+        member.called = called(checkpoint, member, config["trust"])
     if config["randomised_layers"]:
         classifier = member.model.classifier
         member.model.classifier = classifier.reinitialised(
@@ -95,13 +98,13 @@ def prepared(
     return member, data
 
 
-def called(checkpoint: Path, member: "Member") -> "Tensor":
+def called(checkpoint: Path, member: "Member", trust: bool) -> "Tensor":
     """What the checkpoint's own classifier calls the images: a destroyed one calls all the same."""
     import torch
 
     from stylex.model import load
 
-    own = load(checkpoint).classifier.to(member.model.generator.const.device)
+    own = load(checkpoint, trust=trust).classifier.to(member.model.generator.const.device)
     parts = [own(part.to(own.adapter.mean.device)) for part in member.images.split(256)]
     return torch.cat(parts).argmax(dim=1).cpu()
 
@@ -116,7 +119,7 @@ def panel(member: "Member", config: dict[str, Any], checkpoint: Path) -> "Panel"
     device = model.generator.const.device
     spec = config.get("classifier") or read_config(checkpoint)["classifier"]
     classifiers = [
-        read_classifier(str(name), model.classifier, spec, one).to(device)
+        read_classifier(str(name), model.classifier, spec, one, trust=config["trust"]).to(device)
         for name in config["compare"]
     ]
     return Panel(model, member.images, member.computing, member.progress, classifiers=classifiers)
@@ -174,8 +177,10 @@ def log_found(raw: DictConfig, folder: Path) -> None:
     from hydra.utils import instantiate
 
     from stylex.loggers import log_results
+    from stylex.tracking import begin_anew
 
     raw.output_dir = str(folder)  # which the loggers' folders name
+    begin_anew(folder)
     found, metrics = (
         json.loads((folder / f"{name}.json").read_text()) for name in ("attributes", "metrics")
     )
@@ -260,12 +265,19 @@ def default_folder(config: dict[str, Any]) -> str:
     if config["compare"] is not None:
         mark = hashlib.sha256(repr(config["compare"]).encode()).hexdigest()[:8]
         question = f"compare-{question}-{mark}"
-    folder = (
-        f"results/{Path(config['checkpoint']).name}/{question.replace(' ', '-').replace('/', '-')}"
-    )
+    folder = f"results/{Path(config['checkpoint']).name}/{folder_name(question)}"
     folder += f"/seeds/{config['seed']}" if config["seed"] else ""
     layers = config["randomised_layers"]
     return folder + (f"/sanity/layers-{layers}" if layers else "")
+
+
+def folder_name(text: str) -> str:
+    """A text as one folder's name: classes may be called anything."""
+    name = "".join("-" if c in " /\\" or not c.isprintable() else c for c in text)
+    if len(name.encode()) <= 150:
+        return name
+    mark = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{name.encode()[:100].decode(errors='ignore')}-{mark}"
 
 
 def check_classes(config: dict[str, Any], class_names: list[str]) -> None:
@@ -300,8 +312,16 @@ def check_compared(config: dict[str, Any]) -> None:
             f"a comparison has no pictures to log, got logger={','.join(config['logger'])}; leave "
             "logger or compare out"
         )
-    if config["compare_least"] < 0:
-        raise InputError(f"compare_least must be at least 0, got {config['compare_least']}")
+
+
+def check_logged(config: dict[str, Any]) -> None:
+    """Refuses numbers out of their range, and a logger whose package is missing."""
+    check_ranges(config, {"randomised_layers": NUMBER, "compare_least": AMOUNT})
+    check_ranges(config["search"], SEARCH, "search.")
+    if config["logger"]:
+        from stylex.loggers import check_loggers
+
+        check_loggers(config["logger"])
 
 
 def write_metrics(

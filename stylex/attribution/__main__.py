@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from stylex.attribution.ranges import check_methods
 from stylex.door import image_set, open_door
 from stylex.errors import InputError
 from stylex.progress import Bars
+from stylex.ranges import COUNT, check_ranges
 from stylex.report.__main__ import arguments
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ LISTS = ("method",)
 
 def attribution(config: dict[str, Any], raw: DictConfig) -> None:
     """Runs the methods on the images and writes the page."""
-    if config["num_images"] < 1:
-        raise InputError(f"num_images must be at least 1, got {config['num_images']}")
+    check_ranges(config, {"num_images": COUNT})
+    check_methods(config["method"])
     searched = _searched(config)
     from stylex.artifacts import check_writable
 
@@ -43,7 +45,9 @@ def attribution(config: dict[str, Any], raw: DictConfig) -> None:
     several, refusals = len(raw.method) > 1, {}
     for name, settings in bars(raw.method.items(), "methods"):
         method = instantiate(settings, _convert_="all")
-        refusal = gallery.hang(str(name), _bound(method, subject, bars), refusable=several)
+        refusal = gallery.hang(
+            str(name), _bound(method, subject, bars, config["trust"]), refusable=several
+        )
         if refusal:
             refusals[name] = refusal
     if len(refusals) == len(raw.method):
@@ -97,17 +101,19 @@ def _subject(config: dict[str, Any], raw: DictConfig, searched: Path | None) -> 
     from stylex.evaluation.subject import read_subject
     from stylex.report.results import read_results
 
-    found = read_subject(searched, None, device)
+    found = read_subject(searched, None, device, trust=config["trust"])
     data = image_set(OmegaConf.create(found.config["data"]), found.config["split"])
     shown = list(read_results(searched).gallery.indices[: config["num_images"]])
     given = config["images"] if config["images"] != "demo" else shown
     return chosen(found.model.classifier, data, {**config, "images": given})
 
 
-def _bound(method: Callable[..., Any], subject: "Subject", bars: Bars) -> Callable[[], Any]:
+def _bound(
+    method: Callable[..., Any], subject: "Subject", bars: Bars, trust: bool
+) -> Callable[[], Any]:
     """A method with all its arguments."""
     asked = inspect.signature(method).parameters
-    offered = {"data": subject.data, "progress": bars}
+    offered = {"data": subject.data, "progress": bars, "trust": trust}
     given = {name: value for name, value in offered.items() if name in asked}
     return functools.partial(method, subject.classifier, subject.images, subject.targets, **given)
 

@@ -35,6 +35,7 @@ def neighbours(
     num_neighbours: int,
     chunk_size: int,
     progress: Progress = quiet,
+    trust: bool = False,
 ) -> tuple[Pictures, Table]:
     """Finds each image's nearest neighbours in a data set; an image is no neighbour of its own.
 
@@ -48,6 +49,7 @@ def neighbours(
         num_neighbours: How many of each; images with exactly the query's pixels do not count.
         chunk_size: Images of the data set at once.
         progress: Shows how far it is.
+        trust: Whether the embedding's folder may name code to run.
 
     Returns:
         A row of each query and its neighbours with their distances, from 0 (the same direction) to
@@ -65,7 +67,11 @@ def neighbours(
             f"neighbours must have the images' channels ({images.shape[1]}), got data of "
             f"{data.channels}; give data.channels={images.shape[1]}"
         )
-    network = own_embedding(classifier) if embedding is None else load_embedding(Path(embedding))
+    network = (
+        own_embedding(classifier)
+        if embedding is None
+        else load_embedding(Path(embedding), trust=trust)
+    )
     network = network.to(images.device)
     queries = torch.cat([network(part) for part in images.split(chunk_size)])
     distances, positions = nearest(

@@ -104,8 +104,8 @@ def finish(
         },
         "roc": verified.curve(),
     }
-    write_json(folder / "checkpoints" / RETRIEVAL_FILE, facts)
     _write_neighbours(folder / "neighbours.png", trained, test)
+    write_json(folder / "checkpoints" / RETRIEVAL_FILE, facts)  # the last: it says that all is done
     _print(table)
     print(f"wrote '{folder / 'checkpoints' / RETRIEVAL_FILE}' and '{folder / 'neighbours.png'}'")
 

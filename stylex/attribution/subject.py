@@ -53,6 +53,7 @@ def chosen(classifier: FrozenClassifier, data: ImageSet, settings: Mapping[str, 
     """
     images, labels, names = _images(data, settings["images"], settings["num_images"])
     images = images.to(classifier.adapter.mean.device)
+    classifier.check(images[:AT_ONCE])
     with torch.no_grad():
         parts = [classifier.probabilities(part) for part in images.split(AT_ONCE)]
     probabilities = torch.cat(parts)

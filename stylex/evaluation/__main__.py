@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from stylex.door import image_set, open_door
 from stylex.errors import InputError
 from stylex.progress import Bars
+from stylex.ranges import AMOUNT, COUNT, SHARE, SIZE, Range, check_ranges
 from stylex.report.__main__ import arguments as with_folders
 
 if TYPE_CHECKING:
@@ -17,7 +18,28 @@ if TYPE_CHECKING:
     from stylex.evaluation.subject import Subject
 
 LISTS = ("features", "studies", "attributes")
-COUNTS = ("batch_size", "num_images", "num_drawings", "num_directions")
+RANGES = {
+    **dict.fromkeys(("batch_size", "num_images", "num_drawings", "num_directions"), COUNT),
+    "attributes.*": COUNT,
+    "least_reliance": AMOUNT,
+    "making.strength": Range(0, 1000, beyond=True),
+    "making.share": Range(0, 1, beyond=True),
+    "making.most_images": COUNT,
+    "counterfactual.changed_threshold": SHARE,
+    "counterfactual.num_transition_steps": COUNT,
+    "counterfactual.num_splits": COUNT,
+    "counterfactual.attack_epsilon": Range(0, 1, beyond=True),
+    "counterfactual.attack_steps": COUNT,
+    "counterfactual.jpeg_quality": Range(1, 100, whole=True),
+    "counterfactual.noise_std": SHARE,
+    "reading.num_steps": Range(2, 10**12, whole=True),
+    "reading.batch_size": COUNT,
+    "reading.learning_rate": Range(0, 1, beyond=True),
+    "reading.width": SIZE,
+    "reading.noise": AMOUNT,
+    "reading.brightness": AMOUNT,
+    "reading.num_scored": Range(2, 10**12, whole=True),
+}
 
 
 def evaluation(config: dict[str, Any], raw: DictConfig) -> None:
@@ -34,9 +56,7 @@ def evaluation(config: dict[str, Any], raw: DictConfig) -> None:
             f"an evaluation's task must be one of {', '.join(tasks)}, got '{config['task']}'; "
             "others are train.py's"
         )
-    for name in COUNTS:
-        if config.get(name, 1) < 1:
-            raise InputError(f"{name} must be at least 1, got {config[name]}")
+    check_ranges(config, RANGES)
     if config["cpu_threads"] is not None:
         import torch
 
@@ -167,7 +187,7 @@ def foreign(config: dict[str, Any], _raw: DictConfig) -> None:
     from stylex.model import load, model_folder
 
     checkpoint = model_folder(Path(config["checkpoint"]))
-    model = load(checkpoint).to(choose_device(config["device"], 0))
+    model = load(checkpoint, trust=config["trust"]).to(choose_device(config["device"], 0))
     folder, name = Path(config["layout"]), str(config["results"])
     found = read_layout(folder, name, model.class_names, config["target"])
     oracle = oracle_of(model, checkpoint, config)
@@ -217,7 +237,8 @@ def subject(folder: Path, config: Mapping[str, Any]) -> "tuple[Subject, ImageSet
     from stylex.gan.compute import choose_device
 
     checkpoint = None if config["checkpoint"] is None else Path(config["checkpoint"])
-    found = read_subject(folder, checkpoint, choose_device(config["device"], 0))
+    device = choose_device(config["device"], 0)
+    found = read_subject(folder, checkpoint, device, trust=config["trust"])
     data = image_set(OmegaConf.create(found.config["data"]), found.config["split"])
     if data.fingerprint != found.made_by["data"]:
         raise InputError(

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylex.artifacts import digest, provenance, read_json, replacing, write_json
+from stylex.artifacts import digest, harmless, provenance, read_json, replacing, write_json
 from stylex.data.datasets import ImageFolder, ImageSet
 from stylex.errors import InputError
 from stylex.evaluation.attributes import SIDES, Attribute, Extremes, is_above, turned_over
@@ -131,7 +131,7 @@ def write_augmentation(
     for chunk in progress(chunks, "augmentation"):
         rows += _write_chunk(model, data, chunk, attributes, extremes, partial, making)
     with replacing(partial / GROUPS_FILE) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+        csv.writer(file).writerows([COLUMNS, *(map(harmless, row) for row in rows)])
     counts = {"num_images": len(positions), "num_written": len(rows), "groups": _counts(rows)}
     facts = provenance(request=mark, **request, **counts)
     write_json(partial / AUGMENTATION_FILE, facts)

@@ -55,14 +55,11 @@ class ClassifierFeatures(nn.Module):
         """
         super().__init__()
         self.classifier = classifier
-        network = classifier.network
-        readable = not isinstance(network, torch.jit.ScriptModule)
-        linear = [m for m in network.modules() if isinstance(m, nn.Linear)] if readable else []
-        self._last = linear[-1:]  # a list, so that it is registered once
-        if not classifier.feature_layers and not linear:
+        self._last = _linear(classifier)[-1:]  # a list, so that it is registered once
+        if not has_features(classifier):
             raise InputError(
                 "FD-C needs classifier.feature_layers or a linear layer that can be read, got "
-                f"neither in {type(network).__name__}; name layers or measure FD-Lite0"
+                f"neither in {type(classifier.network).__name__}; name layers or measure FD-Lite0"
             )
 
     def forward(self, pixels: Pixels) -> Float[Tensor, "b d"]:
@@ -75,6 +72,18 @@ class ClassifierFeatures(nn.Module):
                 self.classifier(images)
             found = inputs[0]
         return found.flatten(2).mean(dim=2) if found.ndim > 2 else found
+
+
+def has_features(classifier: FrozenClassifier) -> bool:
+    """Whether a classifier has features that can be read; a TorchScript file has none."""
+    return bool(classifier.feature_layers or _linear(classifier))
+
+
+def _linear(classifier: FrozenClassifier) -> list[nn.Linear]:
+    network = classifier.network
+    if isinstance(network, torch.jit.ScriptModule):
+        return []
+    return [module for module in network.modules() if isinstance(module, nn.Linear)]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Sections of an evaluation, each measured on a finished search."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from stylex.evaluation.counterfactual.scorecard import scorecard
 from stylex.evaluation.distances import distance_table
 from stylex.evaluation.edits import Edits, read_edits
 from stylex.evaluation.effects import effect_table, saved_edits
-from stylex.evaluation.features import build_features
+from stylex.evaluation.features import build_features, has_features
 from stylex.evaluation.fidelity import SavedCopies, fidelity_section, judge_copies
 from stylex.evaluation.groups import Groups, listed_groups, planted_groups, style_groups
 from stylex.evaluation.layout import write_layout
@@ -84,11 +85,13 @@ def fidelity(
     distance = build_distance(config["distance"], found.model.classifier)
     copies = judge_copies(found.model, batches(), positions.tolist(), distance)
     weights = None if config["features_weights"] is None else Path(config["features_weights"])
+    judge = found.model.classifier
+    kinds = [kind for kind in config["features"] if kind != "FD-C" or has_features(judge)]
+    if len(kinds) < len(config["features"]):
+        log = logging.getLogger("stylex")
+        log.info("FD-C is left out: the classifier's layers cannot be read; FD-Lite0 needs none")
     sets = distance_table(
-        [
-            build_features(kind, found.model.classifier, None if kind == "FD-C" else weights)
-            for kind in config["features"]
-        ],
+        [build_features(kind, judge, None if kind == "FD-C" else weights) for kind in kinds],
         copies.images,
         copies.reconstructions,
         batch_size=config["batch_size"],
@@ -106,13 +109,16 @@ def counterfactuals(
     lpips: Lpips | None,
 ) -> Section:
     """Scores saved edits beside doing nothing, the copy and an attack."""
-    explained = build_features("FD-C", model.classifier, None)
+    features = {}
+    if has_features(model.classifier):
+        explained = build_features("FD-C", model.classifier, None)
+        features["FD-C"] = lambda images: explained(to_uint8(images)).cpu()
     judges = Judges(
         classifier=from_cpu(model.classifier, model),
         oracle=None if oracle is None else from_cpu(oracle, model),
         lpips=lpips,
         identity=identity,
-        features={"FD-C": lambda images: explained(to_uint8(images)).cpu()},
+        features=features,
     )
     conditions = Conditions(
         **config["counterfactual"], batch_size=config["batch_size"], seed=config["seed"]
@@ -128,7 +134,9 @@ def from_cpu(network: Callable[[Images], Tensor], model: StylEx) -> Callable[[Im
 
 def oracle_of(model: StylEx, checkpoint: Path, config: Config) -> FrozenClassifier | None:
     """The independent classifier that confirms decisions, if one is given."""
-    return None if config["oracle"] is None else beside(model, checkpoint, config["oracle"])
+    if config["oracle"] is None:
+        return None
+    return beside(model, checkpoint, config["oracle"], config["trust"])
 
 
 def identity_of(model: StylEx, config: Config) -> Identity | None:
@@ -136,7 +144,7 @@ def identity_of(model: StylEx, config: Config) -> Identity | None:
     if config["identity"] is None:
         return None
     folder = Path(str(config["identity"]))
-    embedding = load_embedding(folder).to(model.generator.const.device)
+    embedding = load_embedding(folder, trust=config["trust"]).to(model.generator.const.device)
     if embedding.adapter.input_channels != model.channels:
         raise InputError(
             f"identity must be an embedding of images of {model.channels} channels, as the "
@@ -147,12 +155,12 @@ def identity_of(model: StylEx, config: Config) -> Identity | None:
     return Identity(network, same_cosine(folder), "the embedding of task=embedding")
 
 
-def beside(model: StylEx, checkpoint: Path, name: str) -> FrozenClassifier:
+def beside(model: StylEx, checkpoint: Path, name: str, trust: bool) -> FrozenClassifier:
     """A second classifier, to judge the same images as a model's own, on its device."""
     device, size = model.generator.const.device, model.resolution_px
     spec = read_config(checkpoint)["classifier"]
     one = torch.zeros(1, model.channels, size, size)
-    return read_classifier(str(name), model.classifier, spec, one).to(device)
+    return read_classifier(str(name), model.classifier, spec, one, trust=trust).to(device)
 
 
 def arena(
@@ -212,7 +220,7 @@ def bias_before_and_after(
 ) -> Section:
     """The explained classifier and a retrained one, on the same images and edits."""
     before = found.model.classifier
-    after = beside(found.model, found.checkpoint, config["after"])
+    after = beside(found.model, found.checkpoint, config["after"], config["trust"])
     edits = read_edits(found.folder)["stylex"]
     reliance = None
     if isinstance(data, DrawnSet):

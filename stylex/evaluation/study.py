@@ -65,7 +65,13 @@ def read_answers(paths: Sequence[Path]) -> list[Answer]:
                 f"'{path}'; leave one out"
             )
         seen[content] = path
-        answers += _parse(text, path)
+        try:
+            answers += _parse(text, path)
+        except csv.Error as error:
+            raise InputError(
+                f"a study must be an answers.csv of the page, got '{path}' ({error}); save it from "
+                "the page again"
+            ) from error
     return answers
 
 

@@ -16,6 +16,14 @@ from omegaconf import DictConfig
 
 from stylex.door import image_set, open_door
 from stylex.errors import InputError
+from stylex.ranges import COUNT, SIZE, Range, check_range, check_ranges
+
+RANGES = {
+    "port": Range(1, 65535, whole=True),
+    "max_upload_mb": Range(0, 10**6, beyond=True),
+    "max_pixels": COUNT,
+    "search.batch_size": SIZE,
+}
 
 
 def live(config: dict[str, Any], raw: DictConfig) -> None:
@@ -23,6 +31,7 @@ def live(config: dict[str, Any], raw: DictConfig) -> None:
     from stylex.live.uploads import Limits
     from stylex.model import model_folder
 
+    check_ranges(config, RANGES)
     limits = Limits(config["max_upload_mb"], config["max_pixels"])
     checkpoint = model_folder(Path(config["checkpoint"]))
     check_address(config["host"], config["port"])
@@ -69,8 +78,7 @@ def confine(folder: str) -> None:
 
 def check_address(host: str, port: int) -> None:
     """Refuses an address that cannot be served at, before anything heavy is loaded."""
-    if not 1 <= port <= 65535:
-        raise InputError(f"port must be 1 to 65535, got {port}")
+    check_range("port", port, RANGES["port"])
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as tried:

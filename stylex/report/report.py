@@ -9,6 +9,7 @@ from typing import Any
 from stylex.artifacts import read_json, write_json
 from stylex.errors import InputError
 from stylex.progress import Progress
+from stylex.ranges import NUMBER, SIZE, check_ranges
 from stylex.report import wording
 from stylex.report.animations.animation import Film, Style, flicker, sweep
 from stylex.report.animations.codec import check_format, write_film
@@ -57,6 +58,7 @@ class Rendering:
         for name in ("format", "figures"):
             if isinstance(found[name], str):
                 found[name] = [found[name]]
+        check_ranges(found, {"panels": SIZE, "frame_ms": NUMBER, "columns": NUMBER}, "report.")
         rendering = cls(**found)
         rendering.check()
         return rendering

@@ -1,6 +1,6 @@
 """What a search left in its folder, read back and checked: numbers, pictures and provenance."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,8 @@ class Attribute:
         shown_strength: Of these pictures; none if there are none.
         sweep: Some of these images at many strengths; none if there are none.
         given_name: What people call it, from names.json; none if they have not said.
+        others: Of a classifier of many labels, the mean change of each other label's probability,
+            by its name; empty of others.
     """
 
     rank: int
@@ -108,6 +110,7 @@ class Attribute:
     shown_strength: float | None
     sweep: Sweep | None
     given_name: str | None
+    others: tuple[tuple[str, Estimate], ...] = ()
 
     @property
     def key(self) -> str:
@@ -305,6 +308,10 @@ def _evidence(facts: Mapping[str, Any]) -> Evidence:
     )
 
 
+def _others(facts: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, Estimate], ...]:
+    return tuple((str(each["name"]), _estimate(each["probability"])) for each in facts)
+
+
 def _selection(facts: Mapping[str, Any]) -> Selection:
     bounds = [float(decision["bound"]) for decision in facts["decisions"]]
     rejected = facts["rejected"]
@@ -339,4 +346,5 @@ def _attribute(
         ),
         sweep=read_sweep(sweep, num_classes) if sweep is not None and sweep.is_file() else None,
         given_name=names.get(f"{plain['name']} → {plain['direction']}"),
+        others=_entry({"other_labels": (), **facts}, "other_labels", source, _others),
     )

@@ -4,6 +4,7 @@ from stylex.estimates import Estimate
 from stylex.report.results import Attribute, Results
 
 ABSENT = "not measured"
+SHOWN_LABELS = 3
 SIGNIFICANT = 0.05  # largest q
 
 
@@ -158,6 +159,16 @@ def response(attribute: Attribute) -> str:
     if strength == max(at for at, _ in evidence.doses):
         return f"rises unevenly, strongest at {times(strength)}"
     return f"strongest at {times(strength)}, weaker beyond"
+
+
+def others(attribute: Attribute) -> str:
+    """What an attribute does to the other labels that it moves most, in percentage points."""
+
+    def points(change: float | None) -> str:
+        return ABSENT if change is None else f"{100 * change:+.1f}".replace("-", "−")
+
+    shown = attribute.others[:SHOWN_LABELS]
+    return ", ".join(f"{name} {points(change.value)}" for name, change in shown)
 
 
 def against_random(attribute: Attribute) -> str:

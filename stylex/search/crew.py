@@ -17,48 +17,12 @@ from torch import Tensor, distributed
 
 from stylex.errors import InputError
 from stylex.model import StylEx
+from stylex.processes import Place
 from stylex.progress import Progress, quiet
 from stylex.search.engine import Engine
 from stylex.types import Images, Labels
 
 WAIT = timedelta(hours=2)  # for the slowest process
-STARTERS = (
-    ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-    ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
-    ("SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID"),
-)
-
-
-@dataclass(frozen=True)
-class Place:
-    """A process among those that were started together.
-
-    Attributes:
-        rank: From 0.
-        size: Number of processes.
-        local_rank: From 0 on each computer; says which GPU is this process's.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-
-
-def place(environment: Mapping[str, str]) -> Place:
-    """Where torchrun, Slurm's srun or submitit put this process; alone if none started it.
-
-    Raises:
-        InputError: If a variable is no number.
-    """
-    for names in STARTERS:
-        if names[0] in environment and names[1] in environment:
-            values = [environment.get(name, "0") for name in names]
-            if not all(value.isdigit() for value in values):
-                raise InputError(
-                    f"{', '.join(names)} must be numbers, got {values}; start with torchrun or srun"
-                )
-            return Place(*map(int, values))
-    return Place()
 
 
 @dataclass

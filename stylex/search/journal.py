@@ -187,7 +187,7 @@ def check_made_by(path: Path, made_by: Mapping[str, Any]) -> None:
         return
     try:
         stored = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, RecursionError):
         stored = {}
     for name, value in json.loads(json.dumps(dict(made_by))).items():
         if stored.get(name) != value:

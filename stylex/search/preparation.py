@@ -14,6 +14,8 @@ from stylex.model import StylEx, load
 from stylex.progress import Progress
 from stylex.search.crew import Member
 
+TRIED = 8  # images that the classifier is tried on before anything long begins
+
 
 def prepare(
     config: Mapping[str, Any],
@@ -27,8 +29,8 @@ def prepare(
     """What a process holds to search: the model on its device, the images, how it computes.
 
     Args:
-        config: The door's: `cpu_threads`, `device`, `ops`, and of `search` the `batch_size` and
-            `autocast`.
+        config: The door's: `cpu_threads`, `device`, `ops`, `trust`, and of `search` the
+            `batch_size` and `autocast`.
         data: The reference images.
         checkpoint: The model's folder.
         classifier: How another classifier than the model's own is built; none keeps that.
@@ -36,15 +38,23 @@ def prepare(
         progress: Wraps long loops.
 
     Raises:
-        InputError: If there is no such device, or if model and images do not fit each other.
+        InputError: If there is no such device, if model and images do not fit each other, or if
+            the classifier gives probabilities in place of logits.
     """
     if config["cpu_threads"] is not None:
         torch.set_num_threads(config["cpu_threads"])
     ops = config["ops"]
     device = choose_device(config["device"], local_rank)
-    model = load(checkpoint)
+    model = load(checkpoint, trust=config["trust"])
     if classifier is not None:
-        model.classifier = build_classifier(classifier, model.class_names)
+        other = build_classifier(classifier, model.class_names)
+        if other.class_names != model.class_names:
+            raise InputError(
+                f"another classifier must have the checkpoint's classes "
+                f"({', '.join(model.class_names)}), got {', '.join(other.class_names)}; give "
+                "classifier.output as in its training"
+            )
+        model.classifier = other
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = ops["tf32"]
     model = model.to(device)
     for network in (model.encoder, model.generator):
@@ -57,6 +67,7 @@ def prepare(
         "compile": ops["compile"],
     }
     images, _ = data.batch(range(len(data)))
+    model.classifier.check(images[:TRIED].to(device))
     return Member(model, images, computing, progress)
 
 

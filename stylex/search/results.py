@@ -11,8 +11,11 @@ from torch import Tensor
 from stylex.artifacts import write_json
 from stylex.errors import InputError
 from stylex.estimates import Estimate
+from stylex.ranges import check_finite, check_ranges
 from stylex.search.counterfactuals import Counterfactuals
 from stylex.search.evidence import Evidence, Interaction
+from stylex.search.other_labels import LabelChange
+from stylex.search.ranges import SEARCH
 from stylex.search.rankers import RANKERS, Ranking
 from stylex.search.screening import Decision, Screening
 from stylex.search.selection import Pick
@@ -22,18 +25,7 @@ Selector = Literal["joint", "paper", "notebook"]
 EffectsKind = Literal["screened", "exhaustive"]
 Extremes = Literal["min_max", "quantile"]
 CHOICES = {"selector": Selector, "effects": EffectsKind, "extremes": Extremes}
-COUNTS = (
-    "num_attributes",
-    "num_images",
-    "picks_per_round",
-    "num_candidates",
-    "num_shown",
-    "num_swept",
-    "num_edited",
-    "num_random",
-)
 EDITS = "edits"  # the folder of what is handed over to an evaluation
-MAY_BE_NONE = ("num_swept", "num_edited", "num_random")
 
 
 @dataclass(frozen=True)
@@ -123,10 +115,8 @@ class Settings:
             if getattr(self, name) not in get_args(kind):
                 options = ", ".join(get_args(kind))
                 raise InputError(f"{name} must be one of {options}, got '{getattr(self, name)}'")
-        for name in COUNTS:
-            least = 0 if name in MAY_BE_NONE else 1
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_finite(vars(self))
+        check_ranges(vars(self), SEARCH)
         if not 0 < self.shown_strength <= 2 * self.strength:
             raise InputError(
                 "shown_strength must be above 0 and at most twice the search's strength "
@@ -162,6 +152,8 @@ class Attribute:
         direction: The extreme it is moved to.
         evidence: Figures on images that the selection did not see.
         shown: Images that show it; none if fewer than three do.
+        other_labels: What it does to the labels that are not explained; none of a classifier
+            whose outputs are its classes.
     """
 
     rank: int
@@ -172,6 +164,7 @@ class Attribute:
     direction: Literal["smallest", "largest"]
     evidence: Evidence
     shown: Counterfactuals | None
+    other_labels: tuple[LabelChange, ...] | None = None
 
     @property
     def shown_strength(self) -> float | None:
@@ -196,6 +189,7 @@ class Attribute:
     def as_json(self) -> dict[str, Any]:
         """All but the pictures, which lie in the file that `shown` names."""
         evidence = self.evidence.as_json()
+        others = self.other_labels
         return {
             "rank": self.rank,
             "coordinate": self.coordinate,
@@ -208,6 +202,7 @@ class Attribute:
             "evidence": evidence,
             "shown": None if self.shown is None else f"counterfactuals/{self.rank:02d}.safetensors",
             "shown_strength": self.shown_strength,
+            **({} if others is None else {"other_labels": [each.as_json() for each in others]}),
         }
 
 

@@ -24,6 +24,7 @@ from stylex.search.crew import Crew
 from stylex.search.discrimination import DiscriminatorFilter
 from stylex.search.edits import Edits
 from stylex.search.evidence import Evidence, gather
+from stylex.search.other_labels import LabelChange, changes_of_others
 from stylex.search.questions import (
     Question,
     ask_joint,
@@ -363,13 +364,14 @@ class Search:
             num_random=settings.num_random,
             seed=settings.seed,
         )
+        others = changes_of_others(self.model, self.statistics, picks, held, settings.strength)
         together = picks if subset is None else [picks[rank - 1] for rank in subset]
         shown = held[: settings.num_shown]
         return Explanation(
             source=None if source is None else names[source],
             target=names[target],
             class_names=names,
-            attributes=self._described(picks, evidence, rows, target),
+            attributes=self._described(picks, evidence, others, rows, target),
             sufficiency=self._sufficiency(tables, picks, held, target),
             subset=subset,
             together=self._render(shown, together, settings.strength, target),
@@ -396,6 +398,7 @@ class Search:
         self,
         picks: list[Pick],
         evidence: tuple[Evidence, ...],
+        others: list[tuple[LabelChange, ...] | None],
         rows: Int64[Tensor, " r"],
         target: int,
     ) -> tuple[Attribute, ...]:
@@ -409,8 +412,11 @@ class Search:
                 ("smallest", "largest")[pick.direction],
                 figures,
                 self._show(pick, rows, target),
+                changes,
             )
-            for rank, (pick, figures) in enumerate(zip(picks, evidence, strict=True), start=1)
+            for rank, (pick, figures, changes) in enumerate(
+                zip(picks, evidence, others, strict=True), start=1
+            )
         )
 
     def _show(self, pick: Pick, rows: Int64[Tensor, " r"], target: int) -> Counterfactuals | None:
