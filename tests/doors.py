@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hydra
@@ -23,14 +24,19 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
         return hydra.compose(name, overrides=list(overrides))
 
 
-def run(name: str, *overrides: str) -> None:
-    """Runs one of the scripts; what it raises comes out."""
+def script(name: str) -> ModuleType:
+    """One of the scripts beside the package."""
     spec = importlib.util.spec_from_file_location(f"door_{name}", ROOT / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = compose(name, overrides)
+    return module
+
+
+def run(name: str, *overrides: str) -> None:
+    """Runs one of the scripts; what it raises comes out."""
+    module, config = script(name), compose(name, overrides)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice
         getattr(module, name)(OmegaConf.to_container(config, resolve=True), config)

@@ -20,7 +20,7 @@ import stylex
 from stylex.artifacts import read_tensors
 from stylex.errors import InputError
 from stylex.gan.styles import StyleLayout
-from stylex.model import CONFIG_FILE, DISCRIMINATOR_FILE, build_discriminator, convert_age_model
+from stylex.model import CONFIG_FILE, build_discriminator, convert_age_model
 from stylex.search.scores import Rise
 from stylex.search.selection import Gain, Pick, merge_directions, select_notebook
 from stylex.search.table import EffectTable
@@ -95,7 +95,8 @@ def test_the_discriminator_has_a_file_of_its_own_that_its_configuration_rebuilds
     convert_age_model(npz, tmp_path / "age")
     config = yaml.safe_load((tmp_path / "age" / CONFIG_FILE).read_text())
     discriminator = build_discriminator(config["model"], 2).eval()
-    state, _ = read_tensors(tmp_path / "age" / DISCRIMINATOR_FILE, "discriminator")
+    (file,) = (tmp_path / "age").glob("discriminator-*.safetensors")
+    state, _ = read_tensors(file, "discriminator")
     discriminator.load_state_dict(state)
     images, probabilities = torch.rand(4, 3, 32, 32), torch.rand(4, 2)
 

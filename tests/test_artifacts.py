@@ -1,7 +1,10 @@
 """Files: whole or not at all, nothing inside is run, and made from what was asked for."""
 
+import errno
 import json
+import os
 import pickle
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from stylex.artifacts import (
     read_state,
     read_tensors,
     replacing,
+    write_checked_state,
     write_json,
     write_state,
     write_tensors,
@@ -72,6 +76,41 @@ def test_an_error_before_the_first_write_leaves_no_file(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_durable_file_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    real = {"fsync": os.fsync, "replace": Path.replace}
+
+    def fsync(handle: int) -> None:
+        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        real["fsync"](handle)
+
+    def replace(path: Path, target: Path) -> Path:
+        order.append("name")
+        return real["replace"](path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+
+    write_checked_state(tmp_path, "1", {"step": 1})
+    write_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, durable=True)
+
+    assert order == 2 * ["file", "name", "folder"]
+
+
+def test_a_file_system_that_syncs_no_folders_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+    assert read_state(write_checked_state(tmp_path, "1", {"step": 1})) == {"step": 1}
 
 
 # Tensors -----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from drawings import FEW, write_model
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # the benchmarks are not installed
 
-from benchmarks import arena, gpu, measurement, ops, page, search, training  # noqa: E402
+from benchmarks import arena, gpu, loading, measurement, ops, page, search, training  # noqa: E402
 from benchmarks.gpu import Part, aims, results, run, run_all  # noqa: E402
 from stylex.artifacts import write_tensors  # noqa: E402
 from stylex.data.drawn import DrawnSet  # noqa: E402
@@ -108,7 +108,33 @@ def test_bytes_are_those_of_the_tensors_that_the_maths_needs() -> None:
     assert moved("upsample2d") == [activation // 4 + activation] * 3
 
 
-def test_the_training_benchmark_gives_every_phase_and_says_that_there_is_no_augmentation(
+def test_the_loading_benchmark_times_files_against_the_cache_and_says_whose_need_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert loading.main(["--quick", "--json", str(tmp_path / "loading.json")]) == 0
+
+    found = read(tmp_path / "loading.json")
+    assert set(found) >= FACTS
+    rows = [(row["form"], row["num_workers"]) for row in found["rows"]]
+    assert rows == [("files", 0), ("cache", 0), ("files", 1), ("cache", 1)]
+    for row in found["rows"]:
+        ratio = row["images_per_s"] / found["need_images_per_s"]
+        assert row["times_need"] == pytest.approx(ratio, rel=1e-3)
+    assert found["cache"]["bytes"] == 40 * 3 * 256**2
+    assert "an estimate from its peak" in capsys.readouterr().out
+
+    results = tmp_path / "results"
+    measured = {"recipe": "stylex", "resolution_px": 256, "seconds_per_kimg": 5.0}
+    other = {**measured, "resolution_px": 64, "seconds_per_kimg": 1.0}
+    results.mkdir()
+    content = json.dumps({"device": "a GPU", "rows": [other, measured]})
+    (results / "training-gpu.json").write_text(content)
+    monkeypatch.setattr(loading, "RESULTS", results)
+    assert loading.need("a GPU") == (200.0, "training-gpu.json, stylex")
+    assert loading.need("another")[0] == 250.0
+
+
+def test_the_training_benchmark_gives_every_phase_and_says_which_row_has_augmentation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert training.main(["--quick", "--json", str(tmp_path / "training.json")]) == 0
@@ -118,10 +144,11 @@ def test_the_training_benchmark_gives_every_phase_and_says_that_there_is_no_augm
     names = [(row["recipe"], row["name"]) for row in found["rows"]]
     assert names[0] == ("stylegan2", "auto")
     assert names[-1] == ("stylegan2", "auto, again")
-    assert ("stylex", "auto") in names
+    assert {("stylex", "auto"), ("stylegan2, augmented", "auto")} < set(names)
     for row in found["rows"]:
         assert "fault" not in row
-        assert row["note"] == "without augmentation"
+        augmented = row["recipe"] == "stylegan2, augmented"
+        assert row["note"] == ("with augmentation" if augmented else "without augmentation")
         assert row["ops"]["impl"] in ("auto", "reference")
         assert row["seconds_per_kimg"] > 0
     plain, styled = found["rows"][0], found["rows"][names.index(("stylex", "auto"))]

@@ -10,6 +10,8 @@ import hydra
 import pytest
 import torch
 import yaml
+from domains import LAYOUTS
+from foreign import small_network, write_huggingface, write_onnx
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -25,16 +27,40 @@ from stylex.search.results import Settings
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
-DOORS = ("train", "search", "report", "evaluation", "attribution", "card", "live")
+DOORS = (
+    *("train", "search", "report", "evaluation", "attribution", "card"),
+    *("check", "doctor", "live"),
+)
 EVALUATIONS = ("scores", "augment", "bias", "reader", "foreign")  # tasks of the evaluation door
 NETWORK = "classifier.network=stylex.classifier.backbones:SmallCNN"
 WIDTHS = "{channels: 3, num_classes: null, width: 4, dropout: 0.0}"
 SLURM = "needs pip install '.[slurm]'"
+OPTUNA = "needs pip install '.[optuna]'"
 NEEDED = {  # what a user must give with an option
     "data/folder.yaml": ["data.root=nowhere", "data.resolution=32"],
     "classifier/module.yaml": [NETWORK, f"+classifier.arguments={WIDTHS}"],
     "classifier/torchscript.yaml": ["classifier.network=network.pt"],
+    "classifier/onnx.yaml": ["classifier.network=network.onnx"],
+    "classifier/torchvision.yaml": ["classifier.arguments.name=mobilenet_v3_small"],
+    "classifier/timm.yaml": ["classifier.arguments.name=resnet10t"],
+    "classifier/huggingface.yaml": ["classifier.arguments.folder=folder"],
+    "classifier/mobilenet.yaml": ["classifier.weights=null"],
     "report.yaml": ["folders=[results]"],
+    "check.yaml": ["data.root=nowhere"],
+    **{
+        f"{group}/{name}.yaml": ["data.root=nowhere"]
+        for group in ("data", "experiment")
+        for name in set(LAYOUTS) - {"elpv"}
+    },
+    "domain/published.yaml": ["+domain.name=pictures"],
+    **{
+        f"recipe/published-{task}.yaml": [
+            f"task={task}",
+            "domain=published",
+            "domain.name=pictures",
+        ]
+        for task in ("classifier", "stylex")
+    },
 }
 
 
@@ -70,13 +96,16 @@ def test_every_file_composes_and_leaves_nothing_missing(file: Path) -> None:
             door = "attribution"
         if file.stem == "slurm":
             pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason=SLURM)
+        if file.stem == "optuna":
+            pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason=OPTUNA)
         config = composed(door, f"{group}={file.stem}", *NEEDED.get(str(file), []))
     assert isinstance(plain(config), dict)
 
 
 def test_the_files_were_seen_and_are_few() -> None:
     assert {f"{door}.yaml" for door in DOORS} <= {str(file) for file in FILES}
-    assert 10 < len([file for file in FILES if file.parent != Path("method")]) <= 50
+    counted = [file for file in FILES if file.parent.name not in ("method", "experiment")]
+    assert 10 < len(counted) <= 80
 
 
 def test_every_method_has_its_place_and_is_one_of_all() -> None:
@@ -124,6 +153,7 @@ def data_overrides(option: str, folder: Path) -> list[str]:
         (option, split)
         for option in options("data")
         for split in ("train", "validation", "test")
+        if option not in LAYOUTS  # tests/test_domains.py has them
         if option != "photographs" or split == "test"  # it has no other
     ],
 )
@@ -160,19 +190,27 @@ def test_every_data_option_can_be_augmented_and_ships_without() -> None:
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Path:
-    """A TorchScript file: three channels, three classes."""
-    path = tmp_path / "network.pt"
+def files(tmp_path: Path) -> dict[str, list[str]]:
+    """What options name that take a file: three channels, three classes."""
+    script = tmp_path / "network.pt"
     torch.jit.trace(
         nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.zeros(1, 3, 8, 8)
-    ).save(path)
-    return path
+    ).save(script)
+    write_onnx(tmp_path / "network.onnx", small_network())
+    write_huggingface(tmp_path / "folder", ("cat", "dog", "cow"))
+    return {
+        "classifier/torchscript.yaml": [f"classifier.network={script}"],
+        "classifier/onnx.yaml": [f"classifier.network={tmp_path / 'network.onnx'}"],
+        "classifier/huggingface.yaml": [f"classifier.arguments.folder={tmp_path / 'folder'}"],
+    }
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 @pytest.mark.parametrize("option", options("classifier"))
-def test_every_classifier_option_gives_one_logit_per_class(option: str, script: Path) -> None:
-    given = {**NEEDED, "classifier/torchscript.yaml": [f"classifier.network={script}"]}
+def test_every_classifier_option_gives_one_logit_per_class(
+    option: str, files: dict[str, list[str]]
+) -> None:
+    given = {**NEEDED, **files}
     num_classes = {"fashion": 10, "faces": 2, "faces-shortcut": 2, "lite0": 1000}.get(option, 3)
     overrides = given.get(f"classifier/{option}.yaml", [])
     data = option if option in options("data") else "fashion"
@@ -184,6 +222,12 @@ def test_every_classifier_option_gives_one_logit_per_class(option: str, script: 
     logits, features = classifier.features(images)
     assert logits.shape == (2, num_classes)
     assert len(features) == len(config["classifier"]["feature_layers"])
+
+
+def test_every_classifier_option_can_explain_one_label_and_ships_without() -> None:
+    for option in options("classifier"):
+        config = composed("train", f"classifier={option}").classifier
+        assert (config.output, config.label_names) == (None, None)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -214,7 +258,8 @@ def test_every_training_option_builds_its_recipe(option: str) -> None:
 
         model = build_model(config["model"], classifier)
         discriminator = build_discriminator(config["model"], classifier.num_classes)
-        module = StylExModule(model, discriminator, settings, config["ops"], config["seed"])
+        shared = {**settings, "batch_size": config["data"]["batch_size"]}
+        module = StylExModule(model, discriminator, shared, config["ops"], config["seed"])
         assert len(module.configure_optimizers()) == 3
     elif option == "embedding":
         from stylex.classifier.embedding import Embedding
@@ -231,7 +276,8 @@ def test_every_training_option_builds_its_recipe(option: str) -> None:
         taken = inspect.signature(ClassifierModule).parameters.keys() & settings.keys()
         adapter = build_adapter(config["classifier"])
         given = {name: settings[name] for name in taken}
-        module = ClassifierModule(classifier.network, adapter, **given, seed=config["seed"])
+        common = {"batch_size": config["data"]["batch_size"], "seed": config["seed"]}
+        module = ClassifierModule(classifier.network, adapter, **given, **common)
         assert module.configure_optimizers()["optimizer"] is not None
 
 
@@ -254,7 +300,7 @@ def test_every_training_key_is_read_somewhere(option: str) -> None:
     def keys(values: dict[str, Any]) -> Iterator[str]:
         for key, value in values.items():
             yield key
-            if isinstance(value, dict):
+            if isinstance(value, dict) and key != "best":  # which names validation's metrics
                 yield from keys(value)
 
     found = list(keys(yaml.safe_load((CONFIGS / "training" / f"{option}.yaml").read_text())))
@@ -267,8 +313,9 @@ def test_every_training_key_is_read_somewhere(option: str) -> None:
 def test_every_trainer_option_builds_a_trainer(option: str) -> None:
     from lightning import Trainer
 
-    config = plain(composed("train", f"trainer={option}", "trainer.accelerator=cpu"))
-    Trainer(**config["trainer"], logger=False, enable_checkpointing=False)
+    config = composed("train", f"trainer={option}", "trainer.accelerator=cpu")
+    settings = instantiate(config.trainer, _convert_="all")
+    Trainer(**settings, logger=False, enable_checkpointing=False)
 
 
 @pytest.mark.parametrize("option", options("logger"))
@@ -322,6 +369,7 @@ def test_the_question_of_explain_is_the_doors() -> None:
         door.pop(name)  # where model and images come from, and what computes
     for name in ("compare", "compare_least"):
         door.pop(name)  # another question, of several classifiers
+    door.pop("trust")  # of the checkpoint, which a caller has loaded
     door.pop("called_by")  # sanity checks alone ask another one
     door.pop("randomised_layers")  # of the classifier, which a caller has
     settings = {field.name for field in fields(Settings)}

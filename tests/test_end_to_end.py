@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,12 +19,15 @@ import pytest
 import torch
 from doors import compose, run
 from PIL import Image, ImageDraw
+from recorded import recorded
 
 import stylex
 from stylex.artifacts import digest
 from stylex.classifier.module import ClassifierModule
 from stylex.door import image_set
 from stylex.evaluation.edits import read_edits
+from stylex.folders import Lock
+from stylex.model import load_discriminator
 from stylex.search.statistics import Statistics
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +40,7 @@ TINY = [
     f"model.generator={WIDTH}, noise: true}}",
     f"model.encoder={WIDTH}}}",
     f"model.discriminator={WIDTH}, minibatch_group: 2}}",
-    "training.batch_size=4",
+    "data.batch_size=4",
     "training.learning_rate=0.01",
     "training.path_length_interval=2",
     "training.r1_interval=2",
@@ -85,7 +89,7 @@ def classifier(home: Path, pictures: list[str]) -> list[str]:
         *network,
         *QUICK,
         "training.num_steps=30",
-        "training.batch_size=16",
+        "data.batch_size=16",
         "training.validation_interval_steps=15",
         f"output_dir={home / 'classifier'}",
     )
@@ -147,7 +151,7 @@ def test_a_training_on_permuted_labels_goes_on_as_in_one_go_and_is_no_other_trai
     home: Path, pictures: list[str], classifier: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ["task=classifier", *pictures, *classifier[:2], *QUICK, "training.num_steps=6"]
-    given += ["training.batch_size=16", "training.checkpoint_interval_steps=2"]
+    given += ["data.batch_size=16", "training.checkpoint_interval_steps=2"]
     permuted = "training.permuted_labels=true"
     for name, switch in (("plain", []), ("permuted", [permuted])):
         run("train", *given, *switch, f"output_dir={home / name}")
@@ -180,21 +184,40 @@ def test_a_trained_classifier_has_seen_what_it_says(home: Path, classifier: list
 
 
 def test_a_training_leaves_what_the_next_stage_reads(trained: Path) -> None:
-    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    found = [path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()]
+    names = {re.sub("-[0-9a-f]{16}", "-DIGEST", name) for name in found}
+    assert len(names) == len(found)
+    model = ("model", "classifier", "discriminator-DIGEST")
     assert names == {
         "config.yaml",
         "metrics.csv",
         "samples/0000001.png",
         "samples/0000004.png",
-        "checkpoints/last.ckpt",
-        "checkpoints/model.safetensors",
-        "checkpoints/classifier.safetensors",
-        "checkpoints/discriminator.safetensors",
+        "checkpoints/0000006-DIGEST.ckpt",
+        *(f"checkpoints/{name}.safetensors" for name in model),
         "checkpoints/config.yaml",
+        *(f"checkpoints/best/{name}.safetensors" for name in model),
+        "checkpoints/best/config.yaml",
+        "checkpoints/best/best.json",
     }
-    model = stylex.load(trained)
-    assert model.class_names == ("disc", "square")
-    assert (model.resolution_px, model.channels) == (32, 3)
+    for folder in (trained, trained / "checkpoints" / "best"):
+        model = stylex.load(folder)
+        assert model.class_names == ("disc", "square")
+        assert (model.resolution_px, model.channels) == (32, 3)
+        assert load_discriminator(folder).fc.weight.isfinite().all()
+
+
+def test_the_best_model_is_that_of_the_lowest_divergence_and_l1_measured(trained: Path) -> None:
+    best = json.loads((trained / "checkpoints" / "best" / "best.json").read_text())
+    sums = {
+        int(row["step"]) + 1: float(row["validation_classifier_kl"])
+        + float(row["validation_reconstruction_l1"])
+        for row in rows(trained)
+        if row["validation_classifier_kl"]
+    }
+    assert sorted(sums) == [1, 2, 4, 6]
+    assert best["step"] == min(sums, key=lambda step: sums[step])
+    assert best["value"] == pytest.approx(sums[best["step"]])
 
 
 def test_six_steps_train_every_network(trained: Path, pictures: list[str]) -> None:
@@ -207,8 +230,10 @@ def test_six_steps_train_every_network(trained: Path, pictures: list[str]) -> No
 
 
 def test_a_resumed_training_equals_one_in_one_go_bit_for_bit(resumed: Path, trained: Path) -> None:
-    networks = [f"{name}.safetensors" for name in ("model", "classifier", "discriminator")]
-    for name in (*networks, "config.yaml"):
+    checkpoints = trained / "checkpoints"
+    names = [p.relative_to(checkpoints) for p in checkpoints.rglob("*.safetensors")]
+    assert len(names) == 6
+    for name in (*names, "config.yaml"):
         one, other = (folder / "checkpoints" / name for folder in (resumed, trained))
         assert one.read_bytes() == other.read_bytes(), name
 
@@ -216,13 +241,13 @@ def test_a_resumed_training_equals_one_in_one_go_bit_for_bit(resumed: Path, trai
 def test_a_resumed_trainings_metrics_are_those_of_one_in_one_go(
     resumed: Path, trained: Path
 ) -> None:
-    def recorded(folder: Path) -> list[tuple[int, dict[str, str]]]:
-        return [
-            (int(row.pop("step")), {name: value for name, value in row.items() if value})
-            for row in rows(folder)
-        ]
+    one, other = (recorded(folder / "metrics.csv") for folder in (resumed, trained))
+    assert one == other
 
-    assert recorded(resumed) == recorded(trained)
+
+def state_file(folder: Path) -> Path:
+    (path,) = folder.glob("checkpoints/*.ckpt")
+    return path
 
 
 def test_a_finished_training_is_left_as_it_is(
@@ -232,13 +257,13 @@ def test_a_finished_training_is_left_as_it_is(
     trained: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    state = (trained / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    state = state_file(trained).stat().st_mtime_ns
     given = [*pictures, *classifier, *TINY, *QUICK, f"output_dir={trained}"]
     run("train", *given, "training.num_steps=6")
     assert (
         f"'{trained}' has its 6 steps; give a larger training.num_steps" in capsys.readouterr().out
     )
-    assert (trained / "checkpoints" / "last.ckpt").stat().st_mtime_ns == state
+    assert state_file(trained).stat().st_mtime_ns == state
 
 
 @pytest.mark.parametrize(
@@ -368,6 +393,18 @@ def test_the_same_search_again_changes_no_result(
     assert written(found / "measured") == answers
 
 
+def test_two_searches_cannot_write_into_one_folder(
+    home: Path, pictures: list[str], trained: Path
+) -> None:
+    lock = Lock(home / "held")
+    with pytest.raises(
+        stylex.errors.InputError, match="one run's alone, got '.*held', which proce"
+    ):
+        run("search", *asked(home, pictures, trained, "held"))
+    lock.release()
+    assert not (home / "held").exists()
+
+
 def test_a_search_that_measures_everything_keeps_a_table_and_measures_it_once(
     home: Path, pictures: list[str], trained: Path
 ) -> None:
@@ -387,7 +424,7 @@ def test_a_search_asks_the_discriminator_that_its_training_left(
     home: Path, pictures: list[str], trained: Path, found: Path
 ) -> None:
     given = asked(home, pictures, trained, "filtered")
-    run("search", *given, *SHORT, "discriminator=true", "search.discriminator_change=1e9")
+    run("search", *given, *SHORT, "discriminator=true", "search.discriminator_change=1e6")
     one, other = (
         json.loads((home / name / "attributes.json").read_text()) for name in ("filtered", "found")
     )

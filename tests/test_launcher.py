@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stylex import door
 from stylex.errors import InputError
-from stylex.search.crew import place
+from stylex.processes import place
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 BATCH = {"SLURM_JOB_ID": "123456", "SLURM_JOB_NODELIST": "node[07-08]"}

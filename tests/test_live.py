@@ -234,7 +234,7 @@ def test_a_port_must_be_free_and_a_host_ones_own() -> None:
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=f"port must be free, got {port}"):
             door.check_address("127.0.0.1", port)
-    with pytest.raises(InputError, match="port must be 1 to 65535, got 0"):
+    with pytest.raises(InputError, match="port must be at least 1, got 0"):
         door.check_address("127.0.0.1", 0)
     with pytest.raises(InputError, match="host must be an address of this computer, got 'x.inva"):
         door.check_address("x.invalid", 7860)

@@ -25,7 +25,6 @@ from stylex.model import (
     load,
     load_discriminator,
     model_folder,
-    save_discriminator,
 )
 from stylex.types import Images
 
@@ -180,7 +179,7 @@ def test_a_model_around_a_torchscript_classifier_survives_the_round_trip(
 
     model.save(tmp_path / "model", {**tiny_config, "classifier": spec})
 
-    loaded = load(tmp_path / "model")
+    loaded = load(tmp_path / "model", trust=True)
     torch.testing.assert_close(loaded(tiny_images), model(tiny_images))
 
 
@@ -336,13 +335,27 @@ def test_a_configuration_cut_anywhere_is_refused(tiny_checkpoint: Path) -> None:
 
 # The discriminator beside a model ----------------------------------------------------------------
 
+ABOUT = {"data": {}, "training": {}, "seed": 0}
+
 
 @pytest.fixture
 def judged_checkpoint(tiny_checkpoint: Path, tiny_config: dict[str, Any]) -> Path:
     """The folder of `tiny_model` with a discriminator in it."""
-    torch.manual_seed(5)
-    save_discriminator(build_discriminator(tiny_config["model"], 3), tiny_checkpoint)
+    save_with_discriminator(tiny_checkpoint, tiny_config, 3, seed=5)
     return tiny_checkpoint
+
+
+def save_with_discriminator(
+    folder: Path, config: dict[str, Any], num_classes: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    judge = build_discriminator(config["model"], num_classes)
+    load(folder).save(folder, {**ABOUT, **config}, judge)
+
+
+def discriminator_file(folder: Path) -> Path:
+    (path,) = folder.glob("discriminator*.safetensors")
+    return path
 
 
 def test_a_loaded_discriminator_judges_each_image_as_the_saved_one_judges_it_alone(
@@ -374,16 +387,71 @@ def test_a_model_without_a_discriminator_loads_and_says_what_its_filter_lacks(
 def test_a_discriminator_of_another_shape_than_the_configuration_says_is_refused(
     judged_checkpoint: Path, tiny_config: dict[str, Any]
 ) -> None:
-    save_discriminator(build_discriminator(tiny_config["model"], 4), judged_checkpoint)
+    save_with_discriminator(judged_checkpoint, tiny_config, 4, seed=5)
 
     with pytest.raises(InputError, match=f"{DISCRIMINATOR_FILE} must fit its {CONFIG_FILE}"):
         load_discriminator(judged_checkpoint)
 
 
+def test_a_discriminator_without_a_name_of_its_own_is_read_as_before(
+    judged_checkpoint: Path, tiny_model: StylEx, tiny_config: dict[str, Any]
+) -> None:
+    named = load_discriminator(judged_checkpoint).state_dict()
+    content = discriminator_file(judged_checkpoint).read_bytes()
+    tiny_model.save(judged_checkpoint, {**ABOUT, **tiny_config})
+    assert not list(judged_checkpoint.glob("discriminator-*"))
+    (judged_checkpoint / DISCRIMINATOR_FILE).write_bytes(content)
+
+    plain = load_discriminator(judged_checkpoint).state_dict()
+
+    assert all(torch.equal(plain[name], value) for name, value in named.items())
+
+
+def test_a_saving_that_is_killed_anywhere_leaves_a_model_with_its_own_discriminator(
+    judged_checkpoint: Path, tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pair() -> tuple[bytes, bytes]:
+        judge = load_discriminator(judged_checkpoint).state_dict()
+        model = load(judged_checkpoint).generator.const
+        return bytes(model.numpy().tobytes()), b"".join(v.numpy().tobytes() for v in judge.values())
+
+    old, real = pair(), Path.replace
+    for killed_at in range(1, 5):
+
+        def replace(path: Path, target: Path, calls: list[Path] = [], at: int = killed_at) -> Path:  # noqa: B006
+            calls.append(path)
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            return real(path, target)
+
+        model = load(judged_checkpoint)
+        model.generator.const.add_(1.0)
+        torch.manual_seed(6)
+        judge = build_discriminator(tiny_config["model"], 3)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", replace)
+            with pytest.raises(KeyboardInterrupt):
+                model.save(judged_checkpoint, {**ABOUT, **tiny_config}, judge)
+        assert pair() == old
+    model.save(judged_checkpoint, {**ABOUT, **tiny_config}, judge)
+    assert all(new != before for new, before in zip(pair(), old, strict=True))
+    discriminator_file(judged_checkpoint)  # there is one alone
+
+
+def test_a_discriminators_name_is_no_path(judged_checkpoint: Path) -> None:
+    tensors, about = read_tensors(judged_checkpoint / MODEL_FILE, "model")
+    about |= {"discriminator": "../../../elsewhere"}
+    write_tensors(judged_checkpoint / MODEL_FILE, tensors, about)
+
+    with pytest.raises(InputError, match=f"needs {DISCRIMINATOR_FILE} .*, got none"):
+        load_discriminator(judged_checkpoint)
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
 def test_a_truncated_discriminator_is_refused(judged_checkpoint: Path, kept: float) -> None:
-    content = (judged_checkpoint / DISCRIMINATOR_FILE).read_bytes()
-    (judged_checkpoint / DISCRIMINATOR_FILE).write_bytes(content[: int(kept * len(content))])
+    path = discriminator_file(judged_checkpoint)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
 
     with pytest.raises(InputError, match="discriminator must be a whole safetensors file, got '"):
         load_discriminator(judged_checkpoint)

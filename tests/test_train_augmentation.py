@@ -39,7 +39,7 @@ def asked(tmp_path: Path) -> list[str]:
         "cpu_threads=1",
         "trainer.accelerator=cpu",
         "training.num_steps=2",
-        "training.batch_size=6",
+        "data.batch_size=6",
         "training.validation_interval_steps=1",
         "training.checkpoint_interval_steps=1",
         f"output_dir={tmp_path / 'run'}",
@@ -54,7 +54,7 @@ def test_the_set_is_trained_on_and_kept_in_the_configuration(
     asked: list[str], tmp_path: Path
 ) -> None:
     added = fill(tmp_path / "set", 6, 1)
-    batch_of_all = ["training.batch_size=18"]  # more than the data alone has
+    batch_of_all = ["data.batch_size=18"]  # more than the data alone has
     with pytest.raises(InputError, match="batch"):
         run("train", *asked, *batch_of_all)
     run("train", *asked, *batch_of_all, f"data.augmentation={added}")

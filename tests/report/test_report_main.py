@@ -171,7 +171,7 @@ def test_two_searches_of_one_model_share_a_page_and_a_figure(
         (["{folder}", "columns=3"], "columns of figures must be 1 (3.3 in) or 2 (6.9 in), got 3"),
         (["{folder}", "frame_ms=100"], "must be from 600 to 1000 milliseconds, got 100"),
         (["{folder}", "layout=round"], "layout must be row or square, got 'round'"),
-        (["{folder}", "panels=0"], "panels of an animation must be at least 1, got 0"),
+        (["{folder}", "panels=0"], "report.panels must be at least 1, got 0"),
         (["{folder}", "{other}"], "searches on one page must be of one model"),
         (["{folder}", "{stronger}"], "must be of one strength, got"),
         (["{folder}", "panels=1,2"], "panels must be one value, got '1,2'"),

@@ -115,6 +115,26 @@ def test_class_names_are_escaped(write_folder: WriteFolder) -> None:
     assert '<script>"& → <b>bold</b>' in page.words
 
 
+def test_the_other_labels_that_move_most_are_told_with_their_names_escaped(
+    write_folder: WriteFolder,
+) -> None:
+    folder = write_folder(num_attributes=1)
+    assert "Other labels" not in report(folder).words
+    path = folder / "attributes.json"
+    facts = json.loads(path.read_text())
+    facts["attributes"][0]["other_labels"] = [
+        {"name": name, "logit": figure, "probability": figure}
+        for name, figure in (
+            (name, {"value": value, "num_images": 24, "interval": [-1.0, 1.0]})
+            for name, value in (("<b>Young</b>", 0.123), ("Bald", -0.05), ("Hat", 0.01), ("Tie", 0))
+        )
+    ]
+    path.write_text(json.dumps(facts))
+    page = report(folder)
+    assert "Other labels<b>Young</b> +12.3, Bald −5.0, Hat +1.0mean change" in page.words
+    assert page.all("b") == []
+
+
 def test_an_attribute_without_pictures_says_why(write_folder: WriteFolder) -> None:
     page = report(write_folder(unshown=(2,)))
     assert page.words.count(UNSHOWN) == 1

@@ -16,7 +16,8 @@ import torch
 from pictured import arguments, model_of_pictures
 
 from stylex.errors import InputError
-from stylex.search.crew import Crew, Place, assembled, place
+from stylex.processes import Place, place
+from stylex.search.crew import Crew, assembled
 
 ROOT = Path(__file__).parents[2]
 SEARCH = ROOT / "search.py"
@@ -237,7 +238,8 @@ def broken(crew):
 SCRIPT = """
 import os
 import tasks
-from stylex.search.crew import assembled, place
+from stylex.processes import place
+from stylex.search.crew import assembled
 
 with assembled(place(os.environ)) as crew:
     if crew.leads:

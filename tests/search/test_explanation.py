@@ -591,7 +591,7 @@ def test_what_the_discriminator_sees_is_no_attribute_and_is_reported(
     free = explain(tiny_model, study_images, **given)
     assert free.selection.rejected is None
     lenient = explain(
-        tiny_model, study_images, **given, discriminator=judge, discriminator_change=1e9
+        tiny_model, study_images, **given, discriminator=judge, discriminator_change=1e6
     )
     assert picks_of(lenient) == picks_of(free)
     assert lenient.selection.rejected == ()
@@ -799,8 +799,8 @@ def test_an_image_that_no_coordinate_moves_is_refused(
 def test_images_that_are_all_unstable_are_refused_as_such(
     tiny_model: StylEx, study_images: Images, selector: str
 ) -> None:
-    given = {**EXHAUSTIVE, "unstable_change": 0.0, "unstable_share": 0.0, "selector": selector}
-    with pytest.raises(InputError, match="beyond 0 logits, got none among"):
+    given = {**EXHAUSTIVE, "unstable_change": 1e-9, "unstable_share": 0.0, "selector": selector}
+    with pytest.raises(InputError, match="beyond 1e-09 logits, got none among"):
         explain(tiny_model, study_images, **given)
 
 
