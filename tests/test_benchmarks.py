@@ -158,6 +158,7 @@ def test_the_training_benchmark_gives_every_phase_and_says_which_row_has_augment
     assert "without augmentation" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_search_benchmark_gives_its_ratios_and_how_far_screened_and_exhaustive_agree(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

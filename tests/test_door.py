@@ -24,6 +24,7 @@ from stylex import door
 from stylex.classifier.frozen import build_classifier
 from stylex.errors import InputError
 from stylex.model import build_model
+from stylex.overrides import check_overrides
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["circle", "square", "star"]
@@ -34,7 +35,7 @@ CLASSES = ["circle", "square", "star"]
 
 def refused(config_name: str, match: str, *overrides: str) -> None:
     with pytest.raises(InputError, match=match):
-        door._check_overrides(config_name, list(overrides))
+        check_overrides(config_name, list(overrides))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_a_mistyped_key_is_named_with_the_nearest_one(
 
 def test_a_key_of_an_option_is_known_once_the_option_is_chosen() -> None:
     refused("train", "got 'data.root'", "data.root=x")
-    door._check_overrides("train", ["data.root=x", "data=folder"])
+    check_overrides("train", ["data.root=x", "data=folder"])
     refused(
         "train",
         "got 'training.path_length_interval'",
@@ -100,14 +101,14 @@ def test_a_value_of_another_kind_is_refused(typed: str, kind: str) -> None:
 
 
 def test_a_value_may_be_a_whole_number_where_the_file_has_a_fraction() -> None:
-    door._check_overrides("train", ["training.weights.r1_gamma=1", "cpu_threads=2"])
-    door._check_overrides("search", ["search.strength=1", "source=3", "target=true"])
+    check_overrides("train", ["training.weights.r1_gamma=1", "cpu_threads=2"])
+    check_overrides("search", ["search.strength=1", "source=3", "target=true"])
 
 
 @pytest.mark.parametrize("typed", ["steps", "seed=[1", "=3"])
 def test_what_is_no_key_and_value_is_refused(typed: str) -> None:
     with pytest.raises(InputError) as caught:
-        door._check_overrides("train", [typed])
+        check_overrides("train", [typed])
     message = f"an argument must read key=value, got '{typed}'; quote special characters"
     assert str(caught.value) == message
 
@@ -117,7 +118,7 @@ def test_several_values_where_one_run_is_asked_for_are_written_as_a_list() -> No
         r"report.format must be one value, got 'gif,mp4'; give 'report.format=\[gif,mp4\]' for"
     )
     refused("search", message, "report.format=gif,mp4")
-    door._check_overrides("search", ["report.format=[gif,mp4]"])
+    check_overrides("search", ["report.format=[gif,mp4]"])
 
 
 def test_a_group_that_a_door_has_not_is_refused() -> None:
@@ -125,11 +126,11 @@ def test_a_group_that_a_door_has_not_is_refused() -> None:
 
 
 def test_sound_arguments_pass() -> None:
-    door._check_overrides("train", [])
-    door._check_overrides("train", ["data=folder", "data.root=a", "data.resolution=64", "seed=3"])
-    door._check_overrides("train", ["classifier=module", "+classifier.arguments.width=3"])
-    door._check_overrides("train", ["logger=wandb", "logger.wandb.offline=false"])
-    door._check_overrides("search", ["source=Ankle boot", "search.torgb=true", "image=null"])
+    check_overrides("train", [])
+    check_overrides("train", ["data=folder", "data.root=a", "data.resolution=64", "seed=3"])
+    check_overrides("train", ["classifier=module", "+classifier.arguments.width=3"])
+    check_overrides("train", ["logger=wandb", "logger.wandb.offline=false"])
+    check_overrides("search", ["source=Ankle boot", "search.torgb=true", "image=null"])
 
 
 # Doors opened in this process

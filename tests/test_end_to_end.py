@@ -382,6 +382,7 @@ def test_a_search_leaves_a_report(found: Path) -> None:
     assert attributes[0]["name"] in page
 
 
+@pytest.mark.slow
 def test_the_same_search_again_changes_no_result(
     home: Path, pictures: list[str], trained: Path, found: Path
 ) -> None:
@@ -405,6 +406,7 @@ def test_two_searches_cannot_write_into_one_folder(
     assert not (home / "held").exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_measures_everything_keeps_a_table_and_measures_it_once(
     home: Path, pictures: list[str], trained: Path
 ) -> None:

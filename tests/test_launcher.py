@@ -10,8 +10,8 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from stylex import door
 from stylex.errors import InputError
+from stylex.overrides import check_overrides
 from stylex.processes import place
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -97,7 +97,7 @@ def test_a_task_of_srun_finds_its_place() -> None:
 
 def refused(match: str, *overrides: str, several: bool = False) -> None:
     with pytest.raises(InputError, match=match):
-        door._check_overrides("search", list(overrides), several)
+        check_overrides("search", list(overrides), several)
 
 
 def test_without_the_plugin_the_sentence_says_what_to_install(
@@ -111,7 +111,7 @@ def test_without_the_plugin_the_sentence_says_what_to_install(
         r"needs the package hydra-submitit-launcher, got none; pip install -e '.\[slurm\]'",
         "launcher=slurm",
     )
-    door._check_overrides("search", ["launcher=local"])
+    check_overrides("search", ["launcher=local"])
 
 
 def test_without_slurm_the_sentence_says_so(
@@ -126,7 +126,7 @@ def test_on_a_cluster_it_passes_with_several_values(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     given = ["launcher=slurm", "source=Coat,Dress", "seed=0,1", "hydra.launcher.partition=gpu"]
-    door._check_overrides("search", given, several=True)
+    check_overrides("search", given, several=True)
     message = "got 'sed'; the nearest one is 'seed'"
     refused(message, "launcher=slurm", "sed=0,1", several=True)
 
@@ -138,4 +138,4 @@ def test_an_unknown_launcher_is_refused() -> None:
 
 def test_several_values_in_one_run_are_refused() -> None:
     refused("add --multirun for a run of each", "source=Coat,Dress")
-    door._check_overrides("search", ["source=Coat,Dress"], several=True)
+    check_overrides("search", ["source=Coat,Dress"], several=True)

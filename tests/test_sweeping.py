@@ -13,8 +13,8 @@ import pytest
 import yaml
 from doors import ROOT, code_of
 
-from stylex import door
 from stylex.errors import InputError
+from stylex.overrides import check_overrides
 from stylex.training.study import objective
 
 SMALL = ["task=classifier", "classifier=small_cnn", "cpu_threads=1", "trainer.accelerator=cpu"]
@@ -106,6 +106,32 @@ def test_what_must_be_given_is_said_in_a_sweep_too(capsys: pytest.CaptureFixture
     )
 
 
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("training.learning_rate=nix,0.001", "learning_rate must be a number, got 'nix'"),
+        ("training.num_steps=5,true", "num_steps must be a number, got 'True'"),
+        ("training.permuted_labels=true,3", "permuted_labels must be true or false, got '3'"),
+        ("training=classifier,{a:1}", "training must be one of"),
+        ("trainer.max_time={a:1},{b:1}", "the nearest one is 'trainer"),
+    ],
+)
+def test_a_wrong_kind_among_several_values_is_refused_before_any_run(
+    typed: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = opened(["-m", *SMALL, typed], never)
+    assert (code, found) == (2, [])
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_a_range_of_numbers_gives_a_run_each() -> None:
+    code, found = opened(["-m", "seed=range(0,3)"], never)
+    assert code == 0
+    assert [config["seed"] for config in found] == [0, 1, 2]
+
+
 # Studies
 
 
@@ -124,7 +150,7 @@ def test_without_the_plugin_the_sentence_says_what_to_install(
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
     with pytest.raises(InputError, match=r"needs the package hydra-optuna-sweeper, got none; pip"):
-        door._check_overrides("train", ["sweeper=optuna"])
+        check_overrides("train", ["sweeper=optuna"])
 
 
 STUDY = """

@@ -167,6 +167,7 @@ def test_an_image_smaller_than_the_patch_is_refused(edges: Given) -> None:
         shown(FrozenClassifier(network, adapter(9), ("no", "yes"), ()), edges)
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_200_calls(classifier: FrozenClassifier, edges: Given) -> None:
     def held() -> int:
         shown(classifier, edges, filters=None)

@@ -9,8 +9,8 @@ from doors import compose
 from fuzzing import Entrance, assert_lawful, assert_whole, numbers
 from omegaconf import OmegaConf
 
-from stylex import door
 from stylex.errors import InputError
+from stylex.overrides import check_kind
 
 NONSENSE: tuple[Any, ...] = (float("nan"), float("inf"), -float("inf"))
 LARGE = (10**30, 1e30)
@@ -97,7 +97,7 @@ def test_a_text_is_no_number(name: str, key: str, entrances: dict[str, Entrance]
     if default is None:
         pytest.skip("null by default")
     with pytest.raises(InputError, match=f"{key} must be a number, got 'much'"):
-        door._check_kind(key, default, "much")
+        check_kind(key, default, "much")
 
 
 @pytest.mark.slow

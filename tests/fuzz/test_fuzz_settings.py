@@ -14,8 +14,8 @@ from fuzzing import Entrance, assert_lawful, assert_whole, cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylex import door
 from stylex.errors import InputError
+from stylex.overrides import check_overrides, sorted_out
 
 TYPED = (
     *("=", "==", "=3", "seed", "seed=", "seed==3", "seed=3=4", "seed=[3", "seed=3]", "seed={3"),
@@ -155,7 +155,7 @@ def test_an_odd_setting_is_taken_or_refused_in_a_sentence(
 @pytest.mark.parametrize("text", TYPED)
 def test_odd_words_are_taken_or_refused_in_a_sentence(text: str) -> None:
     try:
-        door._check_overrides("train", [text])
+        check_overrides("train", [text])
     except InputError as error:
         assert str(error).strip()
 
@@ -164,7 +164,7 @@ def test_odd_words_are_taken_or_refused_in_a_sentence(text: str) -> None:
 @settings(max_examples=60)
 def test_any_word_is_taken_or_refused(key: str, value: str) -> None:
     try:
-        door._sorted_out([f"{key}={value}"], False)
+        sorted_out([f"{key}={value}"], False)
     except InputError as error:
         assert str(error).strip()
 
