@@ -20,6 +20,9 @@ from stylex.errors import InputError, shown
 from stylex.types import Images, Pixels
 
 Picture = UInt8[Tensor, "c h w"]
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # as Pillow calls them
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+KINDS = "PNG, JPEG, WebP, TIFF or BMP"  # in a sentence
 MOST_PIXELS = 89_000_000  # of a file, before it is decoded: 267 MB in RGB, below Pillow's own limit
 
 
@@ -27,6 +30,10 @@ class BrokenImage(InputError):
     """An image file that cannot be read or decoded."""
 
     reason = ""  # in a few words
+
+
+class _Depth(Exception):
+    """Pixels that cannot be brought to 8 bits without a guess."""
 
 
 def check_resolution(resolution: int, minimum: int = 32) -> None:
@@ -106,11 +113,11 @@ def resize(images: Images, resolution: int) -> Float[Tensor, "b c {resolution} {
 
 
 def read_image(path: Path, resolution: int, channels: int) -> Picture:
-    """Reads a PNG, JPEG or WebP file as a square picture.
+    """Reads a PNG, JPEG, WebP, TIFF or BMP file as a square picture.
 
     The EXIF orientation is honoured, transparency is laid over white, 16-bit grey is scaled to
     8 bits, the largest centred square is cut out and resized with Pillow's Lanczos filter, which
-    is antialiased.
+    is antialiased. Of several pages or frames it is the first.
 
     Args:
         path: The file.
@@ -131,7 +138,7 @@ def decode_image(content: bytes, name: str, resolution: int, channels: int) -> P
     """Decodes what `read_image` reads from a file.
 
     Args:
-        content: Of a PNG, JPEG or WebP file.
+        content: Of a file of one of these kinds.
         name: What the error calls it.
         resolution: Height and width of the picture, in pixels.
         channels: 1 for grey, 3 for RGB.
@@ -186,13 +193,15 @@ def _opened(file: Path | io.BytesIO, name: str, channels: int) -> Image.Image:
         ):  # Pillow's remarks on odd files that it decodes all the same
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=("PNG", "JPEG", "WEBP")) as found:
+            with Image.open(file, formats=FORMATS) as found:
                 if found.width * found.height > MOST_PIXELS:
                     raise Image.DecompressionBombError
                 picture = _flatten(ImageOps.exif_transpose(found))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         reason = f"it has more than {MOST_PIXELS // 10**6} million pixels"
         raise _broken(name, reason) from error
+    except _Depth as error:
+        raise _broken(name, str(error)) from error
     except Exception as error:  # decoders raise whatever they like on a broken file
         reason = getattr(error, "strerror", None) or "its content cannot be decoded"
         raise _broken(name, reason) from error
@@ -201,8 +210,7 @@ def _opened(file: Path | io.BytesIO, name: str, channels: int) -> Image.Image:
 
 def _broken(name: str, reason: str) -> BrokenImage:
     error = BrokenImage(
-        f"images must be readable PNG, JPEG or WebP files, got {shown(name)} ({reason}): replace "
-        "or remove it"
+        f"images must be readable {KINDS} files, got {shown(name)} ({reason}): replace or remove it"
     )
     error.reason = reason
     return error
@@ -218,9 +226,17 @@ def _tensor(picture: Image.Image) -> Picture:
 
 
 def _flatten(picture: Image.Image) -> Image.Image:
-    """Makes a picture 8-bit and opaque, over white; its colour mode is left to the caller."""
+    """Makes a picture 8-bit and opaque, over white; its colour mode is left to the caller.
+
+    Raises:
+        _Depth: If nobody knows which of its values are black and white.
+    """
+    if picture.mode == "F":
+        raise _Depth("its pixels are floating-point numbers, save it with 8 or 16 bits")
     if picture.mode.startswith("I"):
         values = np.asarray(picture).astype(np.float64)
+        if values.min() < 0 or values.max() > 65535:
+            raise _Depth("its pixels have more than 16 bits, save it with 8 or 16")
         levels = np.rint(values * (255 / 65535)).astype(np.uint8)
         levels[values == picture.info.get("transparency", -1)] = 255
         return Image.fromarray(levels)

@@ -343,7 +343,7 @@ def test_an_empty_folder_is_refused(opened: Opened, checkpoint: Path, tmp_path: 
 
 def test_a_class_without_images_is_named(opened: Opened, checkpoint: Path, pictures: Path) -> None:
     (pictures / "void").mkdir()
-    message = f"PNG, JPEG or WebP files, got none in {pictures / 'void'}"
+    message = f"PNG, JPEG, WebP, TIFF or BMP files, got none in {pictures / 'void'}"
     at_both_doors(opened, checkpoint, data(pictures), message)
 
 
@@ -355,7 +355,7 @@ def test_a_resolution_of_48_is_refused(opened: Opened, checkpoint: Path, picture
 def test_a_broken_image_is_named(opened: Opened, checkpoint: Path, pictures: Path) -> None:
     path = min(pictures.rglob("*.png"))
     path.write_bytes(path.read_bytes()[:60])
-    message = f"readable PNG, JPEG or WebP files, got {path}"
+    message = f"readable PNG, JPEG, WebP, TIFF or BMP files, got {path}"
     at_both_doors(opened, checkpoint, data(pictures), message)
 
 
@@ -439,4 +439,4 @@ def test_an_image_that_breaks_a_running_training_is_named_alone(
     output = f"output_dir={tmp_path / 'output'}"
     done = run(str(ROOT / "train.py"), *given, *short, output, cwd=tmp_path)
     assert_one_sentence(done.returncode, done.stderr)
-    assert f"readable PNG, JPEG or WebP files, got {pictures}" in done.stderr
+    assert f"readable PNG, JPEG, WebP, TIFF or BMP files, got {pictures}" in done.stderr

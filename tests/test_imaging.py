@@ -83,8 +83,8 @@ def test_16_bit_files_that_older_pillows_open_as_32_bit_are_scaled_alike(
     assert (read_image(tmp_path / "any.png", 32, 1) == 156).all()
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "PNG", "JPG"])
-def test_png_jpeg_and_webp_give_the_same_picture(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "PNG"])
+def test_all_kinds_of_files_give_the_same_picture(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"flat.{suffix}"
     Image.new("RGB", (50, 50), (30, 120, 220)).save(path, quality=95)
     pixels = read_image(path, 32, 3).float()
@@ -99,6 +99,35 @@ def test_jpegs_of_other_colour_spaces_become_rgb(mode: str, tmp_path: Path) -> N
     assert (read_image(path, 32, 3).float() - 100).abs().max() <= 3
 
 
+def test_a_tiff_of_16_bits_is_scaled_to_8(tmp_path: Path) -> None:
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(path, compression="tiff_lzw")
+    assert (read_image(path, 32, 1) == 156).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.full((40, 40), 0.5, np.float32), "its pixels are floating-point numbers"),
+        (np.full((40, 40), 70_000, np.int32), "its pixels have more than 16 bits"),
+        (np.full((40, 40), -1, np.int32), "its pixels have more than 16 bits"),
+    ],
+)
+def test_depths_that_would_need_a_guess_are_refused(
+    values: np.ndarray, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "deep.tif"
+    Image.fromarray(values).save(path)
+    with pytest.raises(InputError, match=rf"got .*deep\.tif \({reason}, save it with 8 or 16"):
+        read_image(path, 32, 1)
+
+
+def test_of_several_pages_it_is_the_first(tmp_path: Path) -> None:
+    first, second = Image.new("L", (40, 40), 10), Image.new("L", (40, 40), 200)
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
+    assert (read_image(tmp_path / "pages.tif", 32, 1) == 10).all()
+
+
 def test_one_channel_is_the_luma_of_the_colours(tmp_path: Path) -> None:
     path = tmp_path / "flat.png"
     Image.new("RGB", (40, 40), (10, 200, 90)).save(path)
@@ -108,7 +137,7 @@ def test_one_channel_is_the_luma_of_the_colours(tmp_path: Path) -> None:
     assert (pixels.float() - luma).abs().max() <= 0.5
 
 
-@pytest.mark.parametrize(("suffix", "channels"), [("png", 1), ("jpg", 3), ("webp", 3)])
+@pytest.mark.parametrize(("suffix", "channels"), [("png", 1), ("jpg", 3), ("webp", 3), ("tif", 1)])
 def test_exif_orientation_is_honoured(suffix: str, channels: int, tmp_path: Path) -> None:
     stored = np.zeros((64, 64), np.uint8)
     stored[:32] = 255  # orientation 6: the stored top is the right side of what is shown
@@ -153,7 +182,7 @@ def test_a_file_that_is_no_picture_is_named(name: str, tmp_path: Path) -> None:
         read_image(path, 32, 3)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp"])
 def test_a_file_cut_short_is_named(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"cut.{suffix}"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
@@ -171,7 +200,7 @@ def test_a_missing_file_is_named_with_the_reason(tmp_path: Path) -> None:
 def test_other_formats_are_refused_whatever_their_suffix(tmp_path: Path) -> None:
     path = tmp_path / "animation.png"
     Image.new("P", (40, 40)).save(path, format="GIF")
-    with pytest.raises(InputError, match=r"readable PNG, JPEG or WebP files, got .*animation\.png"):
+    with pytest.raises(InputError, match=r"readable .* TIFF or BMP files, got .*animation\.png"):
         read_image(path, 32, 3)
 
 

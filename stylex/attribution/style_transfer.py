@@ -76,7 +76,7 @@ def style_transfer(
         images: Photographs, square or not.
         targets: Unused: a style has no class.
         data: The data set that a style's position speaks of.
-        style: Path of a PNG, JPEG or WebP file, or a position in the data set.
+        style: Path of an image file, or a position in the data set.
         style_longer_px: Longer side of a style from a file, in pixels: sets the grain's size.
         style_weights: Weights of the style against the content, a picture for each.
         painting: Layers, other weights and the optimiser.

@@ -16,6 +16,7 @@ from stylex.classifier.examination import (
     calibration,
     cost,
     gradient,
+    stays_in_unit_interval,
 )
 from stylex.classifier.frozen import FrozenClassifier
 from stylex.classifier.reading import probabilities_refused
@@ -63,7 +64,10 @@ def consult(
     classifier.check(batches[0][:TRIED])
     memory_and_speed = _cost(classifier, batches[0])  # before more than a batch was held
     found = answer(classifier, batches)
-    if found.kind != "logits":
+    # The logits of a network that knows little may all lie in [0, 1].
+    if found.kind == "softmax" or (
+        found.kind == "sigmoid" and stays_in_unit_interval(classifier, batches[0])
+    ):
         raise InputError(probabilities_refused(found.kind))
     overall, of_classes = accuracies(found.logits, labels, classifier.num_classes)
     error, bins = calibration(found.logits, labels, num_bins)
@@ -71,12 +75,14 @@ def consult(
     some = [*batches[: -(-COMPARED // len(batches[0]))]]
     rows = slice(sum(len(part) for part in some))
     compared = Answers(found.outputs[rows], found.logits[rows], found.lowest, found.highest)
-    others = better_inputs(classifier, some, labels[rows], compared)
+    called = found.logits.argmax(dim=1)
+    swapped = _called_instead(called, labels, classifier.num_classes) is not None
+    others = [] if swapped else better_inputs(classifier, some, labels[rows], compared)
     lines: tuple[Line, ...] = (
         _input(classifier, found),
         _outputs(classifier, found),
         _accuracy(classifier, found, labels, overall),
-        _range(compared, labels[rows], others),
+        _range(compared, labels[rows], others, swapped),
         ("calibration", "ok", f"expected calibration error {error:.3f}, {num_bins} bins", ""),
         flow,
         *memory_and_speed,
@@ -146,7 +152,9 @@ def _called_instead(called: Labels, labels: Labels, num_classes: int) -> list[in
     return mostly if is_order and mostly != list(range(num_classes)) else None
 
 
-def _range(own: Answers, labels: Labels, others: list[OtherInput]) -> Line:
+def _range(own: Answers, labels: Labels, others: list[OtherInput], swapped: bool) -> Line:
+    if swapped:  # an input that confuses classes would seem to mend their order
+        return "other inputs", "ok", "not tried as long as classes are called each other", ""
     if not others:
         text = f"no usual one is right more often, of {len(labels)} images"
         return "other inputs", "ok", text, ""

@@ -22,6 +22,7 @@ from stylex.types import Images, Labels
 Batch = Float[Tensor, "_ c h w"]  # of any number of images
 
 SPEED_S = 0.5  # least time that a speed is measured for
+EXTREME = (-1e3, -30.0, 30.0, 1e3)  # times the images' own values
 SPEED_PASSES = 20  # or this many passes
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of red, green and blue
 # Inputs that networks are usually trained with: range, mean, standard deviation.
@@ -140,6 +141,17 @@ def answer(classifier: FrozenClassifier, batches: Iterable[Batch]) -> Answers:
         tuple(torch.stack(lowest).amin(dim=0).tolist()),
         tuple(torch.stack(highest).amax(dim=0).tolist()),
     )
+
+
+@torch.no_grad()
+def stays_in_unit_interval(classifier: FrozenClassifier, images: Images) -> bool:
+    """Whether no input, however extreme, brings an output out of [0, 1].
+
+    Probabilities stay there; logits that happen to lie there grow with the input.
+    """
+    there = images.to(classifier.adapter.mean.device)
+    found = [classifier.outputs(there * scale).double() for scale in EXTREME]
+    return all(bool(((x >= 0) & (x <= 1))[x.isfinite()].all()) for x in found)
 
 
 def accuracies(

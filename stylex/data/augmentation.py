@@ -12,7 +12,7 @@ from stylex.data.datasets import ImageSet
 from stylex.data.folders import class_folders, image_paths
 from stylex.data.sources import Folder
 from stylex.errors import InputError
-from stylex.imaging import from_uint8
+from stylex.imaging import KINDS, from_uint8
 from stylex.types import Images, Labels
 
 
@@ -44,7 +44,7 @@ class AugmentedSet(ImageSet):
         self._cache = cached(source, images.resolution, images.channels, cache)
         for position, reason in self._cache.faults.items():
             raise InputError(
-                "images must be readable PNG, JPEG or WebP files, got "
+                f"images must be readable {KINDS} files, got "
                 f"{source.place(source.members[position].name)} ({reason}): replace or remove it"
             )
         rows = {member.name: position for position, member in enumerate(source.members)}

@@ -153,7 +153,7 @@ class FashionMNIST(ImageSet):
 
 
 class ImageFolder(ImageSet):
-    """PNG, JPEG and WebP files in a folder, a zip file or WebDataset shards.
+    """PNG, JPEG, WebP, TIFF and BMP files in a folder, a zip file or WebDataset shards.
 
     Unless told otherwise, classes are the sub-folders in the order of their names, and every class
     is split by itself: which images fall into a split follows from the seed and the paths relative

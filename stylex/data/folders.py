@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from stylex.data.sources import SUFFIXES
 from stylex.errors import InputError
+from stylex.imaging import KINDS, SUFFIXES
 
 
 def class_folders(root: Path, what: str) -> list[Path]:
@@ -44,7 +44,7 @@ def image_paths(root: Path, folder: Path) -> list[str]:
     ]
     if not files:
         raise InputError(
-            f"a folder of images must hold PNG, JPEG or WebP files, got none in {folder}: "
+            f"a folder of images must hold {KINDS} files, got none in {folder}: "
             "add images or remove the folder"
         )
     return sorted(file.relative_to(root).as_posix() for file in files)

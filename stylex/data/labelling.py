@@ -10,6 +10,7 @@ from stylex.data.labels import Layout, Record, folder_records, noted_records, ta
 from stylex.data.sources import Source
 from stylex.data.splits import draw_groups, draw_images
 from stylex.errors import InputError, shown
+from stylex.imaging import KINDS
 
 NAMED = 5  # broken files that a sentence names
 
@@ -131,7 +132,7 @@ def sound(
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         if on_error == "refuse":
             raise InputError(
-                f"images must be readable PNG, JPEG or WebP files, got {', '.join(some)}{more}: "
+                f"images must be readable {KINDS} files, got {', '.join(some)}{more}: "
                 f"replace or remove {'it' if len(broken) == 1 else 'them'}, or give "
                 "data.on_error=skip to leave such files out"
             )

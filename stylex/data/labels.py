@@ -10,6 +10,7 @@ from pathlib import Path
 from stylex.data.sources import Source
 from stylex.data.splits import SPLITS
 from stylex.errors import InputError, shown
+from stylex.imaging import KINDS
 
 COLUMNS = {"file": "file", "label": "label", "group": "group", "split": "split"}
 
@@ -123,7 +124,7 @@ def folder_records(source: Source, layout: Layout, every_class: bool) -> list[Re
         )
     for empty in sorted(labels - filled):
         raise InputError(
-            "a folder of images must hold PNG, JPEG or WebP files, got none in "
+            f"a folder of images must hold {KINDS} files, got none in "
             f"{shown(source.root)}/{shown(empty)}: add images or remove the folder"
         )
     return records
@@ -266,7 +267,7 @@ def _checked(
         near = difflib.get_close_matches(name, list(positions)[:10_000], 1, 0.6)
         remedy = f"did you mean '{shown(near[0])}'?" if near else "correct it or remove the row"
         raise InputError(
-            "a file of data.labels must be a PNG, JPEG or WebP file below "
+            f"a file of data.labels must be a {KINDS} file below "
             f"{shown(source.root)}, got '{shown(name)}' {at}; {remedy}"
         )
     if name in records:

@@ -8,14 +8,14 @@ from pathlib import Path
 from stylex.data.limits import LIMITS, Limits, check_count, check_names, check_size, cut
 from stylex.data.sources import Member, Note, Source
 from stylex.errors import InputError, shown
+from stylex.imaging import SUFFIXES
 
 MOST = 100_000  # shards of a pattern
 LABEL_BYTES = 2**20  # of a sample's .cls or .json
-SUFFIXES = ("jpg", "jpeg", "png", "webp")  # what follows a sample's key
 
 
 class Tars(Source):
-    """Images of WebDataset shards: KEY.jpg, .png or .webp with KEY.cls or KEY.json beside it.
+    """Images of WebDataset shards: KEY.jpg (or another image) with KEY.cls or KEY.json beside it.
 
     An image is named by its shard and its path in it. `KEY.cls` holds the label; `KEY.json` holds
     it as `label`, and may hold a `group`.
@@ -140,7 +140,7 @@ def _samples(members: list[tarfile.TarInfo], shard: Path) -> dict[str, dict[str,
         stem, _, suffix = base.partition(".")
         if not info.isreg() or not stem or f"/{folder}".find("/.") >= 0:
             continue
-        part = "image" if suffix.lower() in SUFFIXES else suffix.lower()
+        part = "image" if f".{suffix.lower()}" in SUFFIXES else suffix.lower()
         if part not in ("image", "cls", "json"):
             continue
         key = f"{folder}/{stem}"

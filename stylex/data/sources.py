@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from stylex.errors import InputError, shown
+from stylex.imaging import SUFFIXES
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LONGEST = 1024  # letters of a file's name with its folders
 
 
@@ -88,7 +88,7 @@ class Source(ABC):
 
 
 class Folder(Source):
-    """PNG, JPEG and WebP files below a folder; hidden files and folders are passed over.
+    """Image files below a folder, by their endings; hidden files and folders are passed over.
 
     Raises:
         InputError: If a name is no valid text.

@@ -139,6 +139,8 @@ def test_classes_in_another_order_are_seen() -> None:
     assert line[1] == "warning"
     assert line[2].endswith("'dark' is called 'light', 'light' is called 'dark'")
     assert "classifier.label_names" in line[3]
+    others = next(line for line in report.lines if line[0] == "other inputs")
+    assert others[2:] == ("not tried as long as classes are called each other", "")
 
 
 def test_a_classifier_no_better_than_the_commonest_class_is_seen() -> None:
@@ -154,6 +156,21 @@ def test_a_gradient_that_is_0_is_a_fault() -> None:
     assert consult(judge(Brightness(0.5)), batches, labels, 15).fault == ""
     cut = judge(Cut(), input_range=[-1, 1])
     assert "must reach the image" in consult(cut, batches, labels, 15).fault
+
+
+def test_logits_that_happen_to_lie_in_the_unit_interval_are_no_probabilities() -> None:
+    batches, labels = grey()
+
+    class Faint(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 0.4 + 0.1 * Brightness(0.5, 1.0)(x)
+
+    found = answer(judge(Faint()), batches)
+    assert found.kind == "sigmoid"  # by its outputs alone
+    consult(judge(Faint()), batches, labels, 15)
+    for bounded in (nn.Sigmoid(), nn.Softmax(1)):
+        with pytest.raises(InputError, match="must return logits, got probabilities"):
+            consult(judge(nn.Sequential(Faint(), bounded)), batches, labels, 15)
 
 
 def test_sigmoids_of_labels_are_refused_and_their_logits_are_not() -> None:

@@ -101,6 +101,20 @@ def test_each_fault_is_found_once_and_everything_is_in_the_files(
     assert list(rows[0]) == ["finding", "kind", "file", "class", "split", "detail"]
 
 
+def test_groups_are_counted(root: Path, tmp_path: Path, checked: Check) -> None:
+    rows = [f"{file.relative_to(root)},{file.parent.name},{i // 4}" for i, file in files_of(root)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label,group", *rows]))
+    given = f"data.root={root}", "data.resolution=32", f"data.labels={tmp_path / 't.csv'}"
+    code, out, _ = checked("data=folder", *given, f"output={tmp_path / 'f.json'}")
+    assert code == 0
+    assert "10 groups, each within one split" in out.splitlines()
+    assert json.loads((tmp_path / "f.json").read_text())["num_groups"] == 10
+
+
+def files_of(root: Path) -> list[tuple[int, Path]]:
+    return list(enumerate(sorted(root.glob("*/*.png"))))
+
+
 def test_a_duplicate_across_splits_is_said_as_one(root: Path) -> None:
     test = paths(root, split="test", channels=3)
     train = paths(root, split="train", channels=3)
@@ -172,6 +186,6 @@ def test_a_users_mistake_has_exit_code_2(typed: list[str], message: str, checked
 def test_findings_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     finding = Finding("corrupt", "x", (Checked("a", "b", "test"),))
-    found = Survey("r", ("b",), finding.images, 0, (finding,))
+    found = Survey("r", ("b",), finding.images, 0, 0, (finding,))
     with pytest.raises(InputError, match="output must be a file that can be written, got"):
         write(found, tmp_path / "file" / "f.csv")

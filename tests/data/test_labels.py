@@ -279,7 +279,7 @@ def test_a_table_that_cannot_be_read_is_refused(flat: Path, tmp_path: Path) -> N
     (tmp_path / "null.csv").write_bytes(b"file,label\n\0")
     for name, law in (
         ("latin.csv", r"in UTF-8, got another encoding in .*latin.csv' \(byte 20\)"),
-        ("null.csv", "must be a CSV file|a PNG, JPEG or WebP file below"),
+        ("null.csv", "must be a CSV file|a PNG, JPEG, WebP, TIFF or BMP file below"),
         ("gone.csv", r"gone.csv' \(No such file or directory\); correct the path"),
     ):
         with pytest.raises(InputError, match=law):

@@ -28,6 +28,8 @@ def table(survey: Survey) -> str:
     lines = [f"{len(survey.images)} images of {len(survey.class_names)} classes in {root}"]
     if survey.num_left_out:
         lines.append(f"{survey.num_left_out} more have no class and were not read")
+    if survey.num_groups:
+        lines.append(f"{survey.num_groups} groups, each within one split")
     lines.append("")
     for first, *others in rows:
         cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
@@ -79,6 +81,7 @@ def as_json(survey: Survey) -> dict[str, object]:
         "root": survey.root,
         "num_images": len(survey.images),
         "num_left_out": survey.num_left_out,
+        "num_groups": survey.num_groups,
         "counts": {
             name: {split: survey.counts[name, split] for split in SPLITS}
             for name in survey.class_names

@@ -62,6 +62,7 @@ class Survey:
         class_names: Name of every class.
         images: All that have a class.
         num_left_out: Images below the root that have none.
+        num_groups: Groups (patients, specimens) that are named; each lies within one split.
         findings: Ordered by kind and file.
     """
 
@@ -69,6 +70,7 @@ class Survey:
     class_names: tuple[str, ...]
     images: tuple[Image, ...]
     num_left_out: int
+    num_groups: int
     findings: tuple[Finding, ...]
 
     @cached_property
@@ -119,6 +121,7 @@ def survey(
         class_names=told.class_names,
         images=images,
         num_left_out=len(source.members) - len(images),
+        num_groups=len({record.group for record in told.records} - {None}),
         findings=(*_corrupt(found), *_small(found, resolution), *_duplicated(found)),
     )
 
