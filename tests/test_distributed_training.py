@@ -1,5 +1,6 @@
 """The door with several processes, as users start them: the same weights as one process."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -21,6 +22,14 @@ SMALL = [
     "training.augment={mode: adaptive, p: 0.3, target: 0.6, adjustment_kimg: 1}",
     *("training.log_interval_steps=2", "cpu_threads=1", "trainer.accelerator=cpu"),
 ]
+PLAIN_NET = """
+from torch import nn
+
+def make():
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5, 4), nn.GELU(), nn.Flatten(), nn.Linear(392, 10)
+    )
+"""
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 
@@ -54,6 +63,34 @@ def test_torchrun_and_the_door_itself_train_two_processes_to_the_weights_of_one(
     one, two = ((tmp_path / name / "metrics.csv").read_text() for name in ("one", "torchrun"))
     assert one.splitlines()[0] == two.splitlines()[0]
     assert len(one.splitlines()) == len(two.splitlines())
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_classifier_to_the_weights_and_the_loss_of_one(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "plain_net.py").write_text(PLAIN_NET)  # without batch normalisation
+    given = ["task=classifier", "classifier=module", "classifier.network=plain_net:make"]
+    given += ["trainer.precision=64-true", "classifier.input_channels=1"]
+    given += ["classifier.input_resolution_px=32", "classifier.input_range=[-1,1]"]
+    given += ["classifier.mean=[0]", "classifier.std=[1]", "classifier.feature_layers=['0']"]
+    given += ["data.batch_size=16", "training.num_steps=6", "training.log_interval_steps=1"]
+    given += ["training.flip_share=0.5", "training.noise_std=0.1"]
+    given += ["cpu_threads=1", "trainer.accelerator=cpu"]
+    weights, losses = {}, {}
+    for name, starter, more in (("one", [sys.executable], []), ("two", TORCHRUN, ["trainer=ddp"])):
+        command = [*starter, "train.py", *given, *more, f"output_dir={tmp_path / name}"]
+        paths = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+        done = subprocess.run(
+            command, cwd=ROOT, env=paths, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        weights[name] = load_file(tmp_path / name / "checkpoints" / "classifier.safetensors")
+        with (tmp_path / name / "metrics.csv").open(newline="") as file:
+            losses[name] = [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
+    assert furthest(weights["one"], weights["two"]) < 1e-9
+    assert len(losses["one"]) == 6
+    assert losses["two"] == pytest.approx(losses["one"], abs=1e-9)
 
 
 @pytest.mark.slow

@@ -86,7 +86,9 @@ def _torchscript(source: str) -> nn.Module:
         return torch.jit.load(source, map_location="cpu")
     except RuntimeError as error:
         raise InputError(
-            f"classifier.network must be a readable TorchScript file, got '{source}'; save it again"
+            f"classifier.network must be a readable TorchScript file, got '{source}'; save it with "
+            "torch.jit.save; a state dict is classifier.weights, beside its network's code with "
+            "classifier=module"
         ) from error
 
 
