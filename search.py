@@ -135,7 +135,9 @@ def lead(
     rendering: "Rendering",
 ) -> None:
     """The first process's work."""
+    from stylex.report.caveats import caveats
     from stylex.report.report import write_report
+    from stylex.report.results import read_results
     from stylex.search.explanation import explain_together
     from stylex.search.handover import write_edits
     from stylex.search.results import write_explanation
@@ -167,7 +169,7 @@ def lead(
     write_metrics(model, images, data.labels, found, settings.num_attributes, folder)
     write_provenance(model, config, made_by, folder)
     write_report([folder], folder, rendering, crew.member.progress)
-    print_table(found, folder)
+    print_table(found, folder, caveats(read_results(folder)))
 
 
 def log_found(raw: DictConfig, folder: Path) -> None:

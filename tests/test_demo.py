@@ -9,6 +9,9 @@ import pytest
 from browser import complaints, open_browser, requests, wait_for
 from selenium.webdriver.common.by import By
 
+from stylex.report.caveats import caveats
+from stylex.report.results import read_results
+
 ROOT = Path(__file__).parents[1]
 MOST_BYTES = 5_000_000
 
@@ -37,6 +40,9 @@ def test_the_demo_leaves_pictures_for_screens_and_papers(demo: tuple[Path, str])
     page = folder / "index.html"
     assert said.strip().endswith(f"open {page}")
     assert page.stat().st_size < MOST_BYTES
+    warned = [line[2:] for line in said.splitlines() if line.startswith("! ")]
+    assert warned == caveats(read_results(folder))  # as the page has them
+    assert warned
     ranks = {path.name[:2] for path in (folder / "animations").glob("[0-9]*-sweep.gif")}
     assert len(ranks) >= 8
     for name in ("attributes", "effects", "ladder", "intervals", "reconstructions"):

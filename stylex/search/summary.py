@@ -1,5 +1,6 @@
 """What a search found, printed in a terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE
@@ -13,8 +14,8 @@ from stylex.search.verdicts import Comparison
 CHANGED = 3  # exit code of a comparison that shows a change
 
 
-def print_table(found: Explanation, folder: Path) -> None:
-    """Prints the attributes and where to look at them."""
+def print_table(found: Explanation, folder: Path, weak_points: Sequence[str]) -> None:
+    """Prints the attributes, what speaks against believing them, and where to look at them."""
     moved = f"{found.source or 'any other class'} → {found.target}"
     table = Table(title=escape(f"What makes the classifier say {found.target}  ({moved})"))
     for name in (
@@ -51,6 +52,8 @@ def print_table(found: Explanation, folder: Path) -> None:
         print(f"all {most} together flip {together.value:.0%} of {count} images not selected on")
     if found.subset is not None:
         print(f"attributes {', '.join(map(str, found.subset))} together flip this image")
+    for text in weak_points:
+        Console().print(f"[bold]![/bold] {escape(text)}", soft_wrap=True)
     print(f"open {folder / 'index.html'}")
 
 
