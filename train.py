@@ -1,8 +1,5 @@
 """Door 1: trains what the configuration names. `python train.py --help` lists every key."""
 
-import logging
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +9,12 @@ from stylex.door import image_set, open_door, training_set
 from stylex.errors import InputError
 
 if TYPE_CHECKING:
-    from lightning import Callback, Trainer
-    from lightning.pytorch.loggers import Logger
     from torch import Tensor
 
     from stylex.classifier.embedding import Embedding
-    from stylex.classifier.module import ClassifierModule
     from stylex.data.datasets import ImageSet
-    from stylex.training.module import StylExModule
+    from stylex.training.fit import Outside
     from stylex.training.run import Run
-    from stylex.training.watch import Watch
 
 
 def train(config: dict[str, Any], raw: DictConfig) -> float | None:
@@ -82,6 +75,7 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, run: "Run") -> None:
     from stylex.model import build_discriminator, build_model
     from stylex.training.callbacks import Pictures, Validation
     from stylex.training.checkpoints import has_states
+    from stylex.training.fit import fit
     from stylex.training.module import StylExModule
     from stylex.training.resumption import data_facts, lasting
     from stylex.training.spread import spread
@@ -130,7 +124,7 @@ def train_stylex(config: dict[str, Any], raw: DictConfig, run: "Run") -> None:
         **{key: config[key] for key in ("model", "seed")},
         "training": lasting(settings),
     }
-    _fit(module, training, validation, config, raw, callbacks, export, facts, run, watch)
+    fit(module, training, validation, config, _outside(raw), callbacks, export, facts, run, watch)
 
 
 def _validation_images(
@@ -154,6 +148,7 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, run: "Run") -> Non
     from stylex.classifier.module import ClassifierModule
     from stylex.data.permutation import PermutedLabels
     from stylex.training.callbacks import Validation
+    from stylex.training.fit import fit
     from stylex.training.resumption import data_facts, lasting
 
     training, validation = training_set(raw.data), image_set(raw.data, "validation")
@@ -210,7 +205,7 @@ def train_classifier(config: dict[str, Any], raw: DictConfig, run: "Run") -> Non
         "training": {**lasting(settings), "num_steps": settings["num_steps"]},
     }
     callbacks = [Validation(settings["validation_interval_steps"], measure)]
-    _fit(module, training, validation, config, raw, callbacks, export, facts, run)
+    fit(module, training, validation, config, _outside(raw), callbacks, export, facts, run)
 
 
 def train_embedding(config: dict[str, Any], raw: DictConfig, run: "Run") -> None:
@@ -270,130 +265,15 @@ def train_embedding(config: dict[str, Any], raw: DictConfig, run: "Run") -> None
         finish(run.folder, embedding, untrained(), validation, test)
 
 
-def _fit(
-    module: "StylExModule | ClassifierModule",
-    training: "ImageSet",
-    validation: "ImageSet",
-    config: dict[str, Any],
-    raw: DictConfig,
-    callbacks: list["Callback"],
-    export: Callable[[Path], None],
-    facts: dict[str, Any],
-    run: "Run",
-    watch: "Watch | None" = None,
-) -> None:
-    """Fits from the stored state, if there is one, to the last step."""
+def _outside(raw: DictConfig) -> "Outside":
     from hydra.utils import instantiate
 
-    from stylex.artifacts import write_yaml
-    from stylex.data.module import ImageDataModule
-    from stylex.loggers import end_loggers
-    from stylex.training.callbacks import Watching
-    from stylex.training.checkpoints import Checkpoint
-    from stylex.training.resumption import state_of, steps_left
-    from stylex.training.run import Guard
-    from stylex.training.strategy import settle
+    from stylex.training.fit import Outside
 
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # importing it has set INFO
-    folder, settings = run.folder, config["training"]
-    data = ImageDataModule(
-        train=training,
-        validation=validation,
-        batch_size=config["data"]["batch_size"],
-        num_workers=config["data"]["num_workers"],
-        seed=config["seed"],
-        num_steps=settings["num_steps"],
-        share=lambda batch: module.share.of_batch(batch),  # known once the processes have met
+    return Outside(
+        trainer=instantiate(raw.trainer, _convert_="all"),
+        loggers=lambda: list(instantiate(raw.logger).values()),
     )
-    state = state_of(folder, facts)
-    if not steps_left(folder, state, settings["num_steps"]):
-        return
-    data.start_step = 0 if state is None else state["step"]
-    data.train_dataloader()  # refuses a batch larger than the data before anything is written
-    checkpoint = Checkpoint(
-        folder / "checkpoints",
-        settings["checkpoint_interval_steps"],
-        state,
-        facts,
-        export,
-        keep_last=settings["keep_last"],
-        best=settings["best"],
-        departure=run.departure,
-        beside={} if watch is None else {"watch": watch},
-    )
-    loggers: list[Logger] = []
-    if run.leads:
-        write_yaml(folder / "config.yaml", config)
-        loggers, reports = _reports(config, raw, data.start_step, fresh=state is None)
-        if watch is not None:
-            loggers.append(Watching(watch))
-        callbacks = [Guard(run), reports[0], *callbacks, *reports[1:]]
-    trainer = _trainer(
-        settle(instantiate(raw.trainer, _convert_="all"), os.environ),
-        max_epochs=1,
-        logger=loggers,
-        callbacks=[*(callbacks if run.leads else []), checkpoint],
-        enable_checkpointing=False,
-        use_distributed_sampler=False,  # the batches are shared out already
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        default_root_dir=folder,
-    )
-    try:
-        trainer.fit(module, data)
-    finally:
-        end_loggers(loggers, well=trainer.state.finished)
-    if run.departure.signum is not None and checkpoint.saved != settings["num_steps"]:
-        run.departure.leave(checkpoint.saved)
-    if run.leads:
-        print(
-            f"done: {settings['num_steps']} steps in '{folder}', the model is in "
-            f"'{folder / 'checkpoints'}'"
-        )
-
-
-def _trainer(settings: dict[str, Any], **fixed: Any) -> "Trainer":  # noqa: ANN401  Lightning's
-    """The trainer; what Lightning does not take is the user's mistake."""
-    from lightning import Trainer
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-    try:
-        return Trainer(**settings, **fixed)
-    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or ["nothing"])[0]
-        raise InputError(
-            "trainer must have settings that this computer and Lightning take, got accelerator="
-            f"{settings.get('accelerator')}, devices={settings.get('devices')}, precision="
-            f"{settings.get('precision')} ({reason}); correct them"
-        ) from error
-
-
-def _reports(
-    config: dict[str, Any], raw: DictConfig, step: int, *, fresh: bool
-) -> "tuple[list[Logger], list[Callback]]":
-    """Where a run's figures go, and what measures them."""
-    from hydra.utils import instantiate
-
-    from stylex.loggers import log_config
-    from stylex.tracking import begin_anew
-    from stylex.training.callbacks import Metrics
-    from stylex.training.records import Records
-    from stylex.training.throughput import Throughput
-
-    folder, settings = Path(config["output_dir"]), config["training"]
-    if fresh:
-        begin_anew(folder)
-    loggers = [Records(folder, step), *instantiate(raw.logger).values()]
-    log_config(loggers, config)
-    throughput = Throughput(
-        settings["num_steps"],
-        config["data"]["batch_size"],
-        settings["log_interval_steps"],
-        config["report_seconds"],
-        ("loss", "adversarial", "discriminator", "image_l1", "classifier_kl"),
-    )
-    return loggers, [Metrics(settings["log_interval_steps"]), throughput]
 
 
 if __name__ == "__main__":

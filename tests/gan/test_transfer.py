@@ -292,7 +292,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> nn.Module:
     monkeypatch.setitem(sys.modules, "door_train", door)
     spec.loader.exec_module(door)
     found: list[nn.Module] = []
-    monkeypatch.setattr(door, "_fit", lambda module, *_: found.append(module))
+    monkeypatch.setattr("stylex.training.fit.fit", lambda module, *_: found.append(module))
     with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = hydra.compose("train", overrides=list(overrides))
     door.train(OmegaConf.to_container(config, resolve=True), config)
