@@ -190,6 +190,12 @@ def _keys(config: Any, prefix: str = "") -> list[str]:  # noqa: ANN401  any node
 
 
 def _unknown(name: str, known: list[str]) -> str:
+    parent, _, own = name.rpartition(".")
+    if parent.endswith("arguments") and parent in known:  # whose keys are the user's own
+        return (
+            f"a key must be known, got '{name}'; to give another argument, write "
+            f"+{parent}.{own}=VALUE with a plus sign"
+        )
     near = difflib.get_close_matches(name, known, 1, 0.0)
     if not difflib.get_close_matches(name, known, 1, 0.6):
         tails = [k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]

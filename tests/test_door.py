@@ -105,6 +105,11 @@ def test_a_value_may_be_a_whole_number_where_the_file_has_a_fraction() -> None:
     check_overrides("search", ["search.strength=1", "source=3", "target=true"])
 
 
+def test_an_argument_that_a_factory_may_have_is_told_to_be_written_with_a_plus() -> None:
+    message = r"write \+classifier.arguments.width=VALUE with a plus sign"
+    refused("train", message, "classifier=module", "classifier.arguments.width=3")
+
+
 @pytest.mark.parametrize("typed", ["steps", "seed=[1", "=3"])
 def test_what_is_no_key_and_value_is_refused(typed: str) -> None:
     with pytest.raises(InputError) as caught:

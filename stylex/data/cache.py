@@ -1,8 +1,9 @@
 """Images decoded and resized once, in a file that every process maps into its memory.
 
 One entry of the cache is of one source at one resolution and number of channels. Its folder holds
-the pixels, a row an image in the order of the source, and an index that says of which listing they
-are. Both are written beside and moved into place, the index last: an entry is whole or not there.
+the pixels, a row an image in the order of the source, each row's checksum after them, and an index
+that says of which listing they are. Both files are written beside and moved into place, the index
+last: an entry is whole or not there. A row that was damaged later is refused when it is read.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +28,9 @@ from stylex.errors import InputError, shown
 from stylex.imaging import BrokenImage, decode_image
 from stylex.types import Labels, Pixels
 
-FORM = 1  # raised when images are cut or kept in another way
+FORM = 2  # raised when images are cut or kept in another way
 INDEX, LOCK = "index.json", ".lock"
+SUM = np.dtype("<u4")  # CRC-32 of a row
 
 
 class PixelCache:
@@ -47,20 +50,37 @@ class PixelCache:
     ) -> None:
         self.faults = dict(faults)
         self._path, self._shape = path, shape
-        self._pixels = np.memmap(path, np.uint8, "r", shape=shape)
+        self._map()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the pixels out, so that a loading process maps the file itself."""
-        return {**self.__dict__, "_pixels": None}
+        return {**self.__dict__, "_pixels": None, "_sums": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Maps the file."""
         self.__dict__.update(state)
-        self._pixels = np.memmap(self._path, np.uint8, "r", shape=self._shape)
+        self._map()
 
     def rows(self, positions: Labels) -> Pixels:
-        """Gives the pictures at some positions of the source."""
-        return torch.from_numpy(self._pixels[positions.numpy()])
+        """Gives the pictures at some positions of the source.
+
+        Raises:
+            InputError: If one of them is not what was written.
+        """
+        found = self._pixels[positions.numpy()]
+        for position, picture in zip(positions.tolist(), found, strict=True):
+            if zlib.crc32(picture) != self._sums[position]:
+                raise InputError(
+                    "a cache must hold what was written to it, got other pixels in row "
+                    f"{position} of '{shown(str(self._path))}'; remove that file, and it is made "
+                    "anew"
+                )
+        return torch.from_numpy(found)
+
+    def _map(self) -> None:
+        self._pixels = np.memmap(self._path, np.uint8, "r", shape=self._shape)
+        size = int(np.prod(self._shape))
+        self._sums = np.memmap(self._path, SUM, "r", offset=size, shape=self._shape[:1])
 
 
 def cached(source: Source, resolution: int, channels: int, folder: Path | None) -> PixelCache:
@@ -116,7 +136,7 @@ def _opened(
         if facts["unread"]:
             return None, "some images could not be read"
         pixels = entry / facts["pixels"]
-        if pixels.stat().st_size != int(np.prod(shape)) or facts["shape"] != list(shape):
+        if pixels.stat().st_size != _num_bytes(shape) or facts["shape"] != list(shape):
             return None, "its pixels are not whole"
         faults = {int(position): reason for position, reason in facts["faults"].items()}
         return PixelCache(pixels, shape, faults), ""
@@ -126,22 +146,28 @@ def _opened(
         return None, "its index cannot be read"
 
 
+def _num_bytes(shape: Sequence[int]) -> int:
+    return int(np.prod(shape)) + shape[0] * SUM.itemsize
+
+
 def _checksum(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _make(entry: Path, source: Source, shape: tuple[int, int, int, int]) -> PixelCache:
     """Decodes all images and puts the entry into place; the lock's holder calls it."""
-    needed, free = int(np.prod(shape)), shutil.disk_usage(entry).free
+    needed, free = _num_bytes(shape), shutil.disk_usage(entry).free
     if needed > free:
         raise OSError(None, f"{needed / 2**30:.1f} GiB are needed and {free / 2**30:.1f} free")
     path = entry / f"pixels-{source.listing[:16]}.bin"
-    faults, unread = {}, False
+    faults, unread, sums = {}, False, np.zeros(shape[0], SUM)
     with replacing(path) as temporary, temporary.open("wb") as file:
         for position, (pixels, reason, unread_now) in enumerate(_decoded(source, shape)):
             file.write(pixels)
+            sums[position] = zlib.crc32(pixels)
             if reason:
                 faults[position], unread = reason, unread or unread_now
+        file.write(sums.tobytes())
         file.flush()
         os.fsync(file.fileno())
     facts = {

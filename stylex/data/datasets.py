@@ -218,9 +218,14 @@ class ImageFolder(ImageSet):
         records = [record for record in records if parts[record.name] == split]
         records.sort(key=lambda record: (told.taken[record.label], record.name))
         if not records:
+            groups = {record.group for record in told.records} - {None}
             raise InputError(
                 f"each split needs images, got none for {split} from {shown(str(root))}: "
-                "give each class three images or more"
+                + (
+                    f"all images are of {len(groups)} groups, which are not divided; give more"
+                    if 0 < len(groups) < 3
+                    else "give each class three images or more"
+                )
             )
         self.paths = [record.name for record in records]
         self.groups = [record.group for record in records]

@@ -138,7 +138,7 @@ def sound(
             )
         logging.getLogger("stylex").info(
             f"{len(broken)} of {len(records)} images cannot be read and are left out: "
-            f"{', '.join(some)}{more}"
+            f"{', '.join(some)}{more}" + (" (stylex.data.check names all)" if more else "")
         )
     return [record for record in records if record.position not in faults]
 

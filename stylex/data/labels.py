@@ -194,10 +194,23 @@ def table_records(
         split = cells["split"] if "split" in cells else placed[0]
         group = cells.get("group") or None
         records[name] = Record(positions[name], name, cells["label"], group, split)
+    _check_groups(list(records.values()), where)
     if not records:
         raise InputError(f"data.labels must have rows of images, got none in {where}; add them")
     found = sorted(records.values(), key=lambda record: record.position)
     return found, len(positions) - len(found)
+
+
+def _check_groups(records: Sequence[Record], where: str) -> None:
+    """Refuses that some images have a group and others none: nobody would know whose those are."""
+    bare = [record.name for record in records if record.group is None]
+    if bare and len(bare) < len(records):
+        raise InputError(
+            f"each image must have a group where some have one, got none for {len(bare)} of "
+            f"{len(records)} in {where}, the first of them '{shown(bare[0])}'; fill the column (a "
+            "group of its own, if an image is nobody's), or give data.columns.group=null to split "
+            "image by image"
+        )
 
 
 def _rows(path: Path, where: str) -> Iterator[tuple[int, list[str]]]:
@@ -243,6 +256,12 @@ def _chosen_columns(
                     f"{names.count(str(column))} times in {where}"
                 )
             chosen[key] = names.index(str(column))
+        elif not needed and column == default and (alike := _alike(default, names)):
+            raise InputError(
+                f"data.labels may have a column '{default}' ({key}), got '{shown(alike)}' in "
+                f"{where}; give data.columns.{key}={shown(alike)} to use it, or "
+                f"data.columns.{key}=null to pass over it"
+            )
         elif needed or column != default:
             raise InputError(
                 f"data.labels must have the column '{shown(str(column))}' ({key}), got "
@@ -250,6 +269,11 @@ def _chosen_columns(
                 f"give data.columns.{key}=NAME"
             )
     return chosen
+
+
+def _alike(default: str, names: Sequence[str]) -> str:
+    """A column that is called the same but for its letters' case, or in the plural."""
+    return next((n for n in names if n.lower() in (default, f"{default}s")), "")
 
 
 def _checked(

@@ -136,6 +136,21 @@ def test_an_entry_that_is_not_whole_is_made_anew(
     assert sum("made anew" in text for text in caplog.messages) == (fault != "index")
 
 
+def test_pixels_that_were_damaged_are_refused_where_they_are_read(root: Path, kept: Path) -> None:
+    opened(root, kept)
+    (pixels,) = entry_of(kept).glob("pixels-*")
+    content = bytearray(pixels.read_bytes())
+    content[3 * 32 * 32 + 5] ^= 1  # one bit of the fourth image
+    pixels.write_bytes(content)
+    found = opened(root, kept)
+    found.rows(torch.tensor([0, 1, 2, 4]))
+    for cache in (found, pickle.loads(pickle.dumps(found))):
+        with pytest.raises(InputError, match=r"got other pixels in row 3 of .*; remove that file"):
+            cache.rows(torch.tensor([1, 3]))
+    pixels.unlink()
+    opened(root, kept).rows(torch.arange(len(NAMES)))
+
+
 def test_a_file_that_could_not_be_read_is_tried_again(
     root: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

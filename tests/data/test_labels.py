@@ -201,7 +201,7 @@ def test_a_group_lies_within_one_split_and_shares_are_met(tmp_path: Path) -> Non
     assert other != paths(tmp_path / "flat", labels=csv, columns=columns)
 
 
-def test_an_image_without_a_group_is_a_group_by_itself(flat: Path, tmp_path: Path) -> None:
+def test_groups_of_some_images_alone_are_refused(flat: Path, tmp_path: Path) -> None:
     csv = rows(
         tmp_path / "l.csv",
         FLAT,
@@ -209,10 +209,36 @@ def test_an_image_without_a_group_is_a_group_by_itself(flat: Path, tmp_path: Pat
         lambda i: "one" if i < 10 else "",
         header="file,label,group",
     )
-    parts = {split: set(paths(flat, split=split, labels=csv)) for split in SPLITS}
-    assert sum(map(len, parts.values())) == 30
-    assert sum(bool(part & set(FLAT[:10])) for part in parts.values()) == 1
-    assert all(part - set(FLAT[:10]) for part in parts.values())
+    message = (
+        "each image must have a group where some have one, got none for 20 of 30 in "
+        ".*, the first of them '010.png'; fill the column"
+    )
+    with pytest.raises(InputError, match=message):
+        folder(flat, labels=csv)
+    assert len(folder(flat, labels=csv, columns={"group": None})) > 0
+    empty = rows(tmp_path / "e.csv", FLAT, parity, lambda _: "", header="file,label,group")
+    assert len(folder(flat, labels=empty)) > 0
+
+
+@pytest.mark.parametrize("header", ["Group", "GROUP", "groups"])
+def test_a_column_that_is_nearly_called_group_is_not_passed_over(
+    header: str, flat: Path, tmp_path: Path
+) -> None:
+    csv = rows(
+        tmp_path / "l.csv", FLAT, parity, lambda i: f"p{i % 9}", header=f"file,label,{header}"
+    )
+    with pytest.raises(
+        InputError, match=rf"got '{header}' in .*; give data.columns.group={header}"
+    ):
+        folder(flat, labels=csv)
+    assert any(folder(flat, labels=csv, columns={"group": header}).groups)
+    assert not any(folder(flat, labels=csv, columns={"group": None}).groups)
+
+
+def test_too_few_groups_to_divide_are_said(flat: Path, tmp_path: Path) -> None:
+    csv = rows(tmp_path / "l.csv", FLAT, parity, lambda _: "p", header="file,label,group")
+    with pytest.raises(InputError, match="all images are of 1 groups, which are not divided; give"):
+        folder(flat, labels=csv, split="test")
 
 
 def test_a_group_in_two_splits_is_refused_by_its_name(flat: Path, tmp_path: Path) -> None:
