@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
+from plain_trainer import loader, trainer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from stylex.classifier.backbones import SmallCNN
 from stylex.classifier.frozen import Adapter
@@ -52,23 +51,6 @@ def bright_and_dark(num_batches: int) -> list[Batch]:
         labels[:, :, None, None, None] - 0.5
     )
     return list(zip(images, labels, strict=True))
-
-
-def trainer(folder: Path, *callbacks: Checkpoint) -> Trainer:
-    return Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=[],
-        callbacks=list(callbacks),
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        default_root_dir=folder,
-    )
-
-
-def loader(batches: list[Batch]) -> DataLoader:
-    return DataLoader(batches, batch_size=None, collate_fn=tuple)
 
 
 class Mean(nn.Module):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
+from plain_trainer import loader, trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from stylex.artifacts import _Checked, write_checked_state
 from stylex.errors import InputError
@@ -57,23 +57,6 @@ class Terms(Callback):
         self.found.append({name: float(value) for name, value in outputs.items()})
         if int(pl_module.step) == self.stop_at:
             raise RuntimeError("stopped")
-
-
-def trainer(folder: Path, *callbacks: Callback) -> Trainer:
-    return Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=[],
-        callbacks=list(callbacks),
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        default_root_dir=folder,
-    )
-
-
-def loader(batches: list[Batch]) -> DataLoader:
-    return DataLoader(batches, batch_size=None, collate_fn=tuple)
 
 
 def quiet_checkpoint(folder: Path, state: dict[str, Any] | None, every_steps: int) -> Checkpoint:
